@@ -1,0 +1,83 @@
+// Package tunnel owns the words of the transport between a connector and an edge: Link, Stream, why they end, how a
+// connector dials (QUIC first, WebSocket raced in) and how long it waits before it dials again. The transports are
+// quiclink and wslink; linktest is the suite that both must pass. It knows no HTTP, no frames and no keys but TLS's.
+package tunnel
+
+import (
+	"context"
+	"io"
+	"net"
+	"time"
+)
+
+// ALPN is the protocol name that connectors offer on QUIC (RFC 7301).
+const ALPN = "sallyport/1"
+
+// Link is one authenticated transport connection between a connector and an edge. All methods may be called from
+// several goroutines.
+//
+// A link starts held: until Admit it takes one incoming stream and HeldBytes from the peer, so that a stranger who only
+// completed TLS costs next to nothing; what exceeds that closes the link.
+type Link interface {
+	// Open starts a stream. It waits for the peer's stream credit until ctx ends.
+	Open(ctx context.Context) (Stream, error)
+	// Accept returns the next stream that the peer opened.
+	Accept(ctx context.Context) (Stream, error)
+	// Admit lifts the hold once the peer has proved who it is.
+	Admit()
+	// Export returns keying material bound to the TLS connection (RFC 8446 §7.5), the same on both sides and different
+	// wherever TLS was opened in between.
+	Export(label string, context []byte, length int) ([]byte, error)
+	// Close ends the link and all its streams at once and tells the peer why, as far as the network still carries it.
+	// It never blocks for longer than a second.
+	Close(reason Reason) error
+	// Done is closed when the link has ended, for whatever reason, found by either side.
+	Done() <-chan struct{}
+	// Cause says why the link ended: a *ClosedError. It is nil before Done is closed.
+	Cause() error
+	// Info describes the link for logs, metrics and status.
+	Info() Info
+}
+
+// Stream carries bytes both ways inside a link. Read and Write may run at the same time, each from one goroutine.
+type Stream interface {
+	// Read returns io.EOF only after the peer's CloseWrite; a *ResetError after Reset by the peer; the link's cause
+	// when the link ended.
+	io.Reader
+	// Write blocks while the peer's window is full.
+	io.Writer
+	// CloseWrite ends this side's bytes; the other direction goes on for as long as it likes.
+	CloseWrite() error
+	// Reset abandons both directions at once; the peer's Read and Write fail with code. It never blocks, and does
+	// nothing after both directions have ended.
+	Reset(code ResetCode)
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+}
+
+// HeldBytes is what a link takes from its peer before Admit.
+const HeldBytes = 16 << 10
+
+// Info describes a link.
+type Info struct {
+	// Transport is "quic" or "websocket".
+	Transport string
+	Local     net.Addr
+	Remote    net.Addr
+	// RTT is the smoothed round trip, 0 while unknown.
+	RTT time.Duration
+}
+
+// Dialer opens links of one transport.
+type Dialer interface {
+	// Dial resolves target anew, connects, and completes TLS. The link is held.
+	Dial(ctx context.Context, target Target) (Link, error)
+	// Transport is the name that Info carries.
+	Transport() string
+}
+
+// Listener hands out links that completed TLS; they are held.
+type Listener interface {
+	Accept(ctx context.Context) (Link, error)
+	Close() error
+}
