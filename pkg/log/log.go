@@ -1,0 +1,65 @@
+// Package log owns how the operational log is built and the keys that its lines use, so that one request can be followed
+// through edge and connector by the same words. It holds no PHI and no secrets: paths appear as templates, queries and
+// e-mail addresses never. What was decided about whom is audit's record, not this.
+package log
+
+import (
+	"fmt"
+	"io"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/sallyport-dev/sallyport/pkg/id"
+)
+
+// Config chooses the form of the log.
+type Config struct {
+	Format string `conf:"format" help:"json or console"`
+	Level  string `conf:"level" help:"debug, info, warn or error"`
+}
+
+// Default is JSON from info upwards.
+func Default() Config { return Config{Format: "json", Level: "info"} }
+
+// New returns a logger that writes lines to w. Unknown formats and levels are errors.
+func New(w io.Writer, format, level string) (*zap.Logger, error) {
+	lvl, err := zapcore.ParseLevel(level)
+	if err != nil {
+		return nil, fmt.Errorf("log level %q: use debug, info, warn or error", level)
+	}
+	enc := zap.NewProductionEncoderConfig()
+	enc.TimeKey, enc.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
+	var encoder zapcore.Encoder
+	switch format {
+	case "json":
+		encoder = zapcore.NewJSONEncoder(enc)
+	case "console":
+		enc.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
+		enc.EncodeLevel = zapcore.CapitalLevelEncoder
+		encoder = zapcore.NewConsoleEncoder(enc)
+	default:
+		return nil, fmt.Errorf("log format %q: use json or console", format)
+	}
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), lvl)), nil
+}
+
+// The keys that lines share; part of what operators may rely on.
+
+// RequestID names one request from the browser to the origin.
+func RequestID(r id.Request) zap.Field { return zap.String("request_id", string(r)) }
+
+// Tenant names a clinic.
+func Tenant(t id.Tenant) zap.Field { return zap.String("tenant", string(t)) }
+
+// Site names a place with an origin.
+func Site(s id.Site) zap.Field { return zap.String("site", string(s)) }
+
+// App names a published application.
+func App(a id.App) zap.Field { return zap.String("app", string(a)) }
+
+// Connector names an enrolled connector.
+func Connector(c id.Connector) zap.Field { return zap.String("connector", string(c)) }
+
+// Session names a browser login by its id, which opens nothing.
+func Session(s id.Session) zap.Field { return zap.String("session", string(s)) }
