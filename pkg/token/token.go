@@ -6,6 +6,7 @@ package token
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/id"
@@ -40,6 +41,24 @@ const (
 	AccessLife    = 5 * time.Minute
 	AssertionLife = 5 * time.Minute
 )
+
+// Leeway is how far two clocks may differ when a token's times are judged.
+const Leeway = 5 * time.Second
+
+// ServiceLife is the longest that a service token may live.
+const ServiceLife = 366 * 24 * time.Hour
+
+// MaxBytes is the longest token that is looked at; anything longer is refused unread.
+const MaxBytes = 4 << 10
+
+// AssertionIssuer is the issuer of every assertion: which edge it was is said by the root key above the signing key.
+const AssertionIssuer = "sallyport-edge"
+
+// AssertionAudience is the audience of an assertion: one run of one connector process, so that an assertion which a former
+// run saw opens nothing at the present one.
+func AssertionAudience(c id.Connector, generation uint64) string {
+	return string(c) + "/" + strconv.FormatUint(generation, 10)
+}
 
 // Claims of an access token, a service token or an assertion.
 type Claims struct {
