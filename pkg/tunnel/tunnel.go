@@ -40,6 +40,9 @@ type Link interface {
 }
 
 // Stream carries bytes both ways inside a link. Read and Write may run at the same time, each from one goroutine.
+//
+// A stream costs the peer's credit until both directions have ended: whoever holds one reads it to io.EOF and calls
+// CloseWrite, or calls Reset. The peer's Accept sees a stream with its first byte or its end, not before.
 type Stream interface {
 	// Read returns io.EOF only after the peer's CloseWrite; a *ResetError after Reset by the peer; the link's cause
 	// when the link ended.
