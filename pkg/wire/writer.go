@@ -1,0 +1,143 @@
+package wire
+
+import (
+	"encoding/binary"
+	"io"
+)
+
+// WriteSize is how many bytes a Writer gathers before it writes: small exchanges leave in one Write, large bodies in
+// writes that hold up nobody else on the link for long.
+const WriteSize = 32 << 10
+
+// Writer gathers frames and writes them in as few writes as it can. It is for one goroutine. Nothing leaves before
+// Flush but what no longer fits into WriteSize. The first error of the stream stays: every later call returns it.
+type Writer struct {
+	w   io.Writer
+	buf []byte
+	// data is where in buf the header of the last frame lies if that is a data frame, so that small writes to a body
+	// share one frame; -1 if not.
+	data int
+	err  error
+}
+
+// NewWriter returns a Writer to w.
+func NewWriter(w io.Writer) *Writer { return &Writer{w: w, data: -1} }
+
+// Kind writes the stream's kind byte.
+func (w *Writer) Kind(kind byte) { w.buf = append(w.buf, kind) }
+
+// Buffered returns how many bytes wait for Flush.
+func (w *Writer) Buffered() int { return len(w.buf) }
+
+// RequestHead validates and gathers h. An error that is ErrProtocol leaves the Writer as it was.
+func (w *Writer) RequestHead(h *RequestHead) error {
+	return w.message(FrameRequestHead, h.Validate, h.append)
+}
+
+// ResponseHead does so for an answer's head.
+func (w *Writer) ResponseHead(h *ResponseHead) error {
+	return w.message(FrameResponseHead, h.Validate, h.append)
+}
+
+// Interim does so for an informational answer.
+func (w *Writer) Interim(i *Interim) error { return w.message(FrameInterim, i.Validate, i.append) }
+
+// End does so for the last frame.
+func (w *Writer) End(e *End) error { return w.message(FrameEnd, e.Validate, e.append) }
+
+// Moved does so for a body that goes on elsewhere.
+func (w *Writer) Moved(m *Moved) error { return w.message(FrameMoved, m.Validate, m.append) }
+
+// Continuation does so for the head of a continued body.
+func (w *Writer) Continuation(c *Continuation) error {
+	return w.message(FrameContinuation, c.Validate, c.append)
+}
+
+// Probe gathers an empty frame that the peer skips.
+func (w *Writer) Probe() {
+	w.buf = append(w.buf, byte(FrameProbe), 0, 0, 0, 0)
+	w.data = -1
+}
+
+func (w *Writer) message(t FrameType, validate func() error, encode func([]byte) []byte) error {
+	if w.err != nil {
+		return w.err
+	}
+	if err := validate(); err != nil {
+		return err
+	}
+	start := len(w.buf)
+	w.buf = encode(append(w.buf, byte(t), 0, 0, 0, 0))
+	size := len(w.buf) - start - FrameHeaderSize
+	if limit, _ := t.limit(); size > limit {
+		w.buf = w.buf[:start]
+		return violationf("%v: %d bytes, the limit is %d", t, size, limit)
+	}
+	binary.BigEndian.PutUint32(w.buf[start+1:], uint32(size))
+	w.data = -1
+	return nil
+}
+
+// Write gathers bytes of the body as data frames; what fills the buffer leaves at once.
+func (w *Writer) Write(p []byte) (int, error) {
+	written := 0
+	for len(p) > 0 && w.err == nil {
+		n := min(w.room(), len(p))
+		w.buf = append(w.buf, p[:n]...)
+		w.close(n)
+		p, written = p[n:], written+n
+		if len(p) > 0 {
+			w.err = w.Flush()
+		}
+	}
+	return written, w.err
+}
+
+// ReadOnce gathers one read of src, of at most limit > 0 bytes, without copying it once more. It returns what src.Read
+// did, so that a caller can tell src's error from the stream's, which Flush returns.
+func (w *Writer) ReadOnce(src io.Reader, limit int64) (int, error) {
+	room := min(int64(w.room()), limit)
+	start := len(w.buf)
+	n, err := src.Read(w.buf[start : start+int(room)])
+	if n > 0 {
+		w.buf = w.buf[:start+n]
+	}
+	w.close(n)
+	return n, err
+}
+
+// room makes sure that a data frame is open and has room in the buffer, and returns how much.
+func (w *Writer) room() int {
+	const least = 512
+	if len(w.buf)+FrameHeaderSize+least > WriteSize {
+		w.err = w.Flush()
+	}
+	if cap(w.buf) < WriteSize {
+		w.buf = append(make([]byte, 0, WriteSize), w.buf...)
+	}
+	if w.data < 0 {
+		w.data = len(w.buf)
+		w.buf = append(w.buf, byte(FrameData), 0, 0, 0, 0)
+	}
+	return WriteSize - len(w.buf)
+}
+
+// close accounts n bytes to the open data frame, and drops the frame if it is empty.
+func (w *Writer) close(n int) {
+	size := int(binary.BigEndian.Uint32(w.buf[w.data+1:])) + n
+	binary.BigEndian.PutUint32(w.buf[w.data+1:], uint32(size))
+	if size == 0 {
+		w.buf = w.buf[:w.data]
+		w.data = -1
+	}
+}
+
+// Flush writes what was gathered, in one Write.
+func (w *Writer) Flush() error {
+	if w.err != nil || len(w.buf) == 0 {
+		return w.err
+	}
+	_, w.err = w.w.Write(w.buf)
+	w.buf, w.data = w.buf[:0], -1
+	return w.err
+}
