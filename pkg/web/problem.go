@@ -1,0 +1,208 @@
+package web
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/id"
+)
+
+// Side says where on the way from people to the clinic's application something is broken.
+type Side int
+
+// The sides, in the order of the way. SideNone draws no way: nothing is broken.
+const (
+	SideNone    Side = iota
+	SideBrowser      // the person's own browser or network
+	SideEdge         // Sallyport
+	SideTunnel       // between Sallyport and the clinic
+	SideClinic       // the clinic's own server
+)
+
+// Problem is something that went wrong with a request.
+type Problem struct {
+	// Code is one of the E-… codes; unknown ones look like E-INTERNAL.
+	Code string
+	// Status and Side may be left zero: the code has its own.
+	Status int
+	Side   Side
+
+	RequestID id.Request
+	Clinic    string // tenant.Tenant.Name
+	App       string // tenant.App.Name
+	// RetryAfter, where set, is told to the browser.
+	RetryAfter time.Duration
+	// SignInHost tells that the page is shown there, where nothing may frame it.
+	SignInHost bool
+}
+
+type kind struct {
+	status int
+	side   Side
+	words  string // key: words+".title", words+".text"
+	again  bool   // "try again" makes sense
+}
+
+func kindOf(code string) kind {
+	switch code {
+	case "E-TUNNEL-DOWN":
+		return kind{http.StatusServiceUnavailable, SideTunnel, "down", true}
+	case "E-PROTOCOL":
+		return kind{http.StatusBadGateway, SideTunnel, "lost", true}
+	case "E-ORIGIN-REFUSED":
+		return kind{http.StatusBadGateway, SideClinic, "refused", true}
+	case "E-ORIGIN-TIMEOUT":
+		return kind{http.StatusGatewayTimeout, SideClinic, "slow", true}
+	case "E-ORIGIN-TLS":
+		return kind{http.StatusBadGateway, SideClinic, "tls", false}
+	case "E-ORIGIN-PROTOCOL", "E-ORIGIN-ABORT":
+		return kind{http.StatusBadGateway, SideClinic, "broken", true}
+	case "E-NO-RULE":
+		return kind{http.StatusBadGateway, SideClinic, "norule", false}
+	case "E-CLIENT-ABORT":
+		return kind{http.StatusBadRequest, SideBrowser, "aborted", true}
+	case "E-DENIED":
+		return kind{http.StatusForbidden, SideNone, "denied", false}
+	case "E-REVOKED":
+		return kind{http.StatusForbidden, SideNone, "revoked", true}
+	case "E-CROSS-SITE":
+		return kind{http.StatusForbidden, SideNone, "crosssite", false}
+	case "E-NOT-FOUND":
+		return kind{http.StatusNotFound, SideNone, "notfound", false}
+	case "E-WRONG-HOST":
+		return kind{http.StatusMisdirectedRequest, SideNone, "wronghost", false}
+	case "E-BAD-REQUEST":
+		return kind{http.StatusBadRequest, SideNone, "badrequest", false}
+	case "E-METHOD":
+		return kind{http.StatusMethodNotAllowed, SideNone, "badrequest", false}
+	case "E-TOO-LARGE":
+		return kind{http.StatusRequestEntityTooLarge, SideNone, "toolarge", false}
+	case "E-OVERLOAD":
+		return kind{http.StatusServiceUnavailable, SideEdge, "overload", true}
+	case "E-RECORD":
+		return kind{http.StatusServiceUnavailable, SideEdge, "record", true}
+	case "E-ASSERTION":
+		return kind{http.StatusBadGateway, SideEdge, "internal", true}
+	default:
+		return kind{http.StatusInternalServerError, SideEdge, "internal", true}
+	}
+}
+
+// StatusOf is the HTTP status that a code is answered with.
+func StatusOf(code string) int { return kindOf(code).status }
+
+// step is one stop of the drawn way.
+type step struct{ Name, State string } // keys
+
+// way draws people → Sallyport → tunnel → clinic with the broken stop marked.
+func way(broken Side) []step {
+	if broken == SideNone {
+		return nil
+	}
+	out := make([]step, 0, SideClinic)
+	for i, name := range []string{"way.you", "way.edge", "way.tunnel", "way.clinic"} {
+		state := "way.ok"
+		switch side := Side(i + 1); {
+		case side == broken:
+			state = "way.broken"
+		case side > broken:
+			state = "way.unknown"
+		}
+		out = append(out, step{name, state})
+	}
+	return out
+}
+
+// Error writes what went wrong: a page for people, JSON for scripts.
+func (p *Pages) Error(w http.ResponseWriter, r *http.Request, pr Problem) {
+	k := kindOf(pr.Code)
+	if pr.Status == 0 {
+		pr.Status = k.status
+	}
+	if pr.Side == SideNone {
+		pr.Side = k.side
+	}
+	if pr.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((pr.RetryAfter+time.Second-1)/time.Second)))
+	}
+	if !WantsPage(r) {
+		p.writeJSON(w, r, pr.Status, answer{Error: pr.Code, Message: k.words + ".title", RequestID: pr.RequestID}, pr.App)
+		return
+	}
+	pol := onAppHost()
+	if pr.SignInHost {
+		pol = onSignInHost()
+	}
+	p.render(w, r, pr.Status, "error.html", pol, struct {
+		frame
+		Problem Problem
+		Words   string
+		Way     []step
+		Again   bool
+	}{
+		frame: frame{
+			Title: k.words + ".title", AppName: p.appName(p.language(r), pr.App), Clinic: pr.Clinic, App: pr.App, RequestID: pr.RequestID,
+		},
+		Problem: pr, Words: k.words, Way: way(pr.Side),
+		Again: k.again && (r.Method == http.MethodGet || r.Method == http.MethodHead),
+	})
+}
+
+// answer is what scripts get instead of a page.
+type answer struct {
+	Error     string     `json:"error"`
+	Message   string     `json:"message"`
+	SignIn    string     `json:"sign_in,omitempty"`
+	RequestID id.Request `json:"request_id,omitempty"`
+}
+
+// NotSignedIn answers a script that has no session: 401 with where a person can sign in again, a path of the same origin,
+// and never a redirect that a script would follow to another one.
+func (p *Pages) NotSignedIn(w http.ResponseWriter, r *http.Request, d Door) {
+	p.writeJSON(w, r, http.StatusUnauthorized, answer{
+		Error: "E-SIGN-IN", Message: "signin.ended", SignIn: Prefix + "sign-in", RequestID: d.RequestID,
+	}, d.App)
+}
+
+// writeJSON puts words in for the key in a.Message.
+func (p *Pages) writeJSON(w http.ResponseWriter, r *http.Request, status int, a answer, app string) {
+	index := p.language(r)
+	a.Message = p.text(index, a.Message, p.appName(index, app))
+	body, err := json.Marshal(a)
+	if err != nil {
+		body = []byte(`{"error":"E-INTERNAL"}`)
+	}
+	WriteJSON(w, status, body)
+}
+
+// WriteJSON writes a JSON answer that nothing keeps.
+func WriteJSON(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json; charset=utf-8")
+	secureHeaders(h, onAppHost())
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+func (p *Pages) appName(index int, app string) string {
+	if app == "" {
+		return p.text(index, "app.name")
+	}
+	return app
+}
+
+// WantsPage tells a person's navigation from a script's request, an image's or a client program's. Sec-Fetch-Mode decides
+// where there is one; Accept decides for older browsers.
+func WantsPage(r *http.Request) bool {
+	if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" {
+		return mode == "navigate"
+	}
+	if r.Header.Get("X-Requested-With") != "" {
+		return false
+	}
+	return strings.Contains(r.Header.Get("Accept"), "text/html")
+}
