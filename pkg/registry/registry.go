@@ -1,0 +1,233 @@
+// Package registry owns who serves which site now: the links that are up, by tenant, site, connector and generation, and
+// which of them takes the next exchange. It admits nobody: who may join was proved to control before. It keeps nothing
+// on disk, and carries no exchange itself.
+package registry
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/id"
+	"github.com/sallyport-dev/sallyport/pkg/log"
+	"github.com/sallyport-dev/sallyport/pkg/metric"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
+)
+
+// Config is what a registry needs. The zero value of a field is its documented default.
+type Config struct {
+	// Wait is how long Pick waits for a link of a site that has none; default 5 s.
+	Wait time.Duration
+	// Waiters is how many calls may wait for one site at a time; default 64.
+	Waiters int
+	// Drain is how long links of a superseded generation may finish what they carry; default 30 s.
+	Drain time.Duration
+	// Sticky is how many keys are remembered with the connector that served them last; default 65,536.
+	Sticky int
+	Logger *zap.Logger
+	// Metrics may be nil.
+	Metrics *metric.Registry
+	// Alarm is called, outside any lock, when a connector's key turns out to be in use twice; nil for the log alone.
+	Alarm func(Alarm)
+	// Now is the clock; default time.Now.
+	Now func() time.Time
+}
+
+// Member is one link that is up.
+type Member struct {
+	Tenant     id.Tenant
+	Site       id.Site
+	Connector  id.Connector
+	Generation uint64
+	// Instance names one run of one connector process.
+	Instance string
+	Lane     tunnelv1.Lane
+	Link     tunnel.Link
+	// Control sends a control message on the link; nil where it cannot take any. It must not block for long.
+	Control func(*tunnelv1.Control) error
+}
+
+// Open starts a stream to the connector; it is what exchange wants of a link.
+func (m *Member) Open(ctx context.Context) (tunnel.Stream, error) { return m.Link.Open(ctx) }
+
+func (m *Member) alive() bool {
+	select {
+	case <-m.Link.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// place is a site; the tenant comes first, as in every key.
+type place struct {
+	tenant id.Tenant
+	site   id.Site
+}
+
+// member is a Member in the registry.
+type member struct {
+	*Member
+	joined time.Time
+	// superseded ends the link when a newer generation has taken over; nil while this is the newest.
+	superseded *time.Timer
+	// leaving is set when the connector said that it stops: it finishes what it has and takes nothing new.
+	leaving bool
+	health  []*tunnelv1.OriginHealth
+	heard   time.Time
+}
+
+// site is what is known of one place.
+type site struct {
+	members []*member
+	waiters int
+	changed chan struct{} // closed and replaced whenever a member joins
+	next    int           // round robin for what does not stick
+}
+
+// Registry is safe for concurrent use.
+type Registry struct {
+	cfg   Config
+	links *prometheus.GaugeVec
+	twice *prometheus.CounterVec
+
+	mu    sync.Mutex // guards all below; nothing is called under it that can block
+	sites map[place]*site
+	runs  map[id.Connector]*runs
+	stick *sticky
+	swept time.Time
+}
+
+// New returns an empty registry.
+func New(cfg Config) *Registry {
+	cfg.Wait = orDefault(cfg.Wait, 5*time.Second)
+	cfg.Drain = orDefault(cfg.Drain, 30*time.Second)
+	cfg.Waiters = orDefault(cfg.Waiters, 64)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = zap.NewNop()
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = metric.New()
+	}
+	return &Registry{
+		cfg:   cfg,
+		links: cfg.Metrics.Gauge("sallyport_registry_links", "Links of connectors that are up.", "transport"),
+		twice: cfg.Metrics.Counter("sallyport_registry_copied_keys_total", "Times that a connector's key was seen in use twice.", "action"),
+		sites: map[place]*site{},
+		runs:  map[id.Connector]*runs{},
+		stick: newSticky(orDefault(cfg.Sticky, 1<<16)),
+	}
+}
+
+func orDefault[T int | time.Duration](v, otherwise T) T {
+	if v > 0 {
+		return v
+	}
+	return otherwise
+}
+
+// Join adds a link. leave takes it out again and must be called once, when the link has ended. A link of a generation older
+// than one that is up, or of a frozen connector, is refused with fault.Conflict or fault.Denied. Links of older generations
+// take no exchange from now on and are closed after Drain.
+func (r *Registry) Join(m Member) (leave func(), err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if known := r.runs[m.Connector]; known != nil && known.frozen != "" {
+		return nil, fault.New(fault.Denied, "this connector is frozen: %s", known.frozen)
+	}
+	where := place{m.Tenant, m.Site}
+	s := r.sites[where]
+	if s == nil {
+		s = &site{changed: make(chan struct{})}
+		r.sites[where] = s
+	}
+	for _, other := range s.members {
+		if other.Connector == m.Connector && other.Generation > m.Generation && other.alive() {
+			r.forgetIfEmpty(where, s)
+			return nil, fault.New(fault.Conflict, "a newer run of this connector is connected")
+		}
+	}
+	r.supersede(s, m)
+	one := &member{Member: &m, joined: r.cfg.Now(), heard: r.cfg.Now()}
+	s.members = append(s.members, one)
+	close(s.changed)
+	s.changed = make(chan struct{})
+	transport := m.Link.Info().Transport
+	r.links.WithLabelValues(transport).Inc()
+	var once sync.Once
+	return func() {
+		once.Do(func() {
+			r.links.WithLabelValues(transport).Dec()
+			r.leave(where, one)
+		})
+	}, nil
+}
+
+// supersede starts the end of older generations: ARCHITECTURE's rule is that no wait is unbounded, so a link that still
+// carries something after Drain is closed all the same.
+func (r *Registry) supersede(s *site, m Member) {
+	for _, other := range s.members {
+		if other.Connector != m.Connector || other.Generation >= m.Generation || other.superseded != nil {
+			continue
+		}
+		link := other.Link
+		other.superseded = time.AfterFunc(r.cfg.Drain, func() {
+			_ = link.Close(tunnel.Reason{Code: tunnel.ReasonSuperseded, Message: "a newer run of this connector has taken over"})
+		})
+		r.cfg.Logger.Info("connector superseded: its older run drains", log.Tenant(m.Tenant), log.Site(m.Site),
+			log.Connector(m.Connector), zap.Uint64("generation", other.Generation), zap.Uint64("by", m.Generation))
+	}
+}
+
+func (r *Registry) leave(where place, one *member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if one.superseded != nil {
+		one.superseded.Stop()
+	}
+	s := r.sites[where]
+	for i, other := range s.members {
+		if other == one {
+			s.members = append(s.members[:i], s.members[i+1:]...)
+			break
+		}
+	}
+	r.forgetIfEmpty(where, s)
+}
+
+func (r *Registry) forgetIfEmpty(where place, s *site) {
+	if len(s.members) == 0 && s.waiters == 0 {
+		delete(r.sites, where)
+	}
+}
+
+// CloseConnector closes every link of a connector and returns when they are closed, at most about a second later.
+func (r *Registry) CloseConnector(connector id.Connector, reason tunnel.Reason) {
+	r.mu.Lock()
+	var links []tunnel.Link
+	for _, s := range r.sites {
+		for _, m := range s.members {
+			if m.Connector == connector {
+				links = append(links, m.Link)
+			}
+		}
+	}
+	r.mu.Unlock()
+	closeAll(links, reason)
+}
+
+func closeAll(links []tunnel.Link, reason tunnel.Reason) {
+	var wg sync.WaitGroup
+	for _, link := range links {
+		wg.Go(func() { _ = link.Close(reason) })
+	}
+	wg.Wait()
+}

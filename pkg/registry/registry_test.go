@@ -1,0 +1,339 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/id"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
+)
+
+// stubLink is a Link that only lives and ends.
+type stubLink struct {
+	tunnel.Link
+	tunnel.Ending
+}
+
+func (l *stubLink) Close(reason tunnel.Reason) error {
+	l.End(&tunnel.ClosedError{Reason: reason})
+	return nil
+}
+func (l *stubLink) Done() <-chan struct{} { return l.Ending.Done() }
+func (l *stubLink) Cause() error          { return l.Ending.Cause() }
+func (l *stubLink) Info() tunnel.Info     { return tunnel.Info{Transport: "quic"} }
+
+func (l *stubLink) reason() string {
+	if c := l.Closed(); c != nil {
+		return c.Reason.Code
+	}
+	return ""
+}
+
+type joined struct {
+	*stubLink
+	leave func()
+}
+
+func join(t testing.TB, r *Registry, c id.Connector, generation uint64, instance string) joined {
+	t.Helper()
+	l := &stubLink{}
+	leave, err := r.Join(Member{Tenant: "maple", Site: "main", Connector: c, Generation: generation, Instance: instance, Lane: tunnelv1.Lane_LANE_FAST, Link: l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return joined{l, leave}
+}
+
+func pick(t testing.TB, r *Registry, stick string) *Member {
+	t.Helper()
+	m, err := r.Pick(t.Context(), "maple", "main", stick)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestNewestGenerationTakesNewExchangesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{})
+		old := join(t, r, "con_1", 7, "a")
+		begun := time.Now()
+		if m := pick(t, r, "s"); m.Link != old.stubLink {
+			t.Fatal("the only link is not taken")
+		}
+		newer := join(t, r, "con_1", 8, "b")
+		for range 20 {
+			if m := pick(t, r, "s"); m.Link != newer.stubLink {
+				t.Fatal("an exchange went to the older generation")
+			}
+		}
+		if _, err := r.Join(Member{Tenant: "maple", Site: "main", Connector: "con_1", Generation: 7, Link: &stubLink{}}); !fault.Is(err, fault.Conflict) {
+			t.Errorf("an older generation may join again: %v", err)
+		}
+		// The newer one dies while the older still drains: better the older than nobody.
+		newer.leave()
+		if m := pick(t, r, "s"); m.Link != old.stubLink {
+			t.Error("no link taken although one lives")
+		}
+		newer = join(t, r, "con_1", 9, "c")
+		<-old.Done()
+		if old.reason() != tunnel.ReasonSuperseded || time.Since(begun) != 30*time.Second {
+			t.Errorf("the older link was closed as %q after %v", old.reason(), time.Since(begun))
+		}
+		old.leave()
+		newer.leave()
+		if len(r.sites) != 0 {
+			t.Error("an empty site is remembered")
+		}
+	})
+}
+
+func TestSessionStaysWithItsConnector(t *testing.T) {
+	r := New(Config{})
+	a := join(t, r, "con_a", 1, "a")
+	before := map[string]id.Connector{}
+	for i := range 50 {
+		key := fmt.Sprint(i)
+		before[key] = pick(t, r, key).Connector
+	}
+	b := join(t, r, "con_b", 1, "b")
+	for key, was := range before {
+		if got := pick(t, r, key).Connector; got != was {
+			t.Fatalf("%s moved from %s to %s though its connector lives", key, was, got)
+		}
+	}
+	seen := map[id.Connector]bool{}
+	for range 10 {
+		seen[pick(t, r, "").Connector] = true
+	}
+	if len(seen) != 2 {
+		t.Error("what does not stick does not go round")
+	}
+	a.leave()
+	for key := range before {
+		if got := pick(t, r, key).Connector; got != "con_b" {
+			t.Fatalf("%s: %s", key, got)
+		}
+	}
+	b.leave()
+}
+
+func TestBulkLinksCarryExchangesOnlyWhenAlone(t *testing.T) {
+	r := New(Config{})
+	bulk := &stubLink{}
+	leave, err := r.Join(Member{Tenant: "maple", Site: "main", Connector: "con_1", Generation: 1, Lane: tunnelv1.Lane_LANE_BULK, Link: bulk})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leave()
+	if pick(t, r, "").Link != bulk {
+		t.Error("the only link is not taken")
+	}
+	fast := join(t, r, "con_1", 1, "a")
+	for range 5 {
+		if pick(t, r, "").Link != fast.stubLink {
+			t.Error("an exchange began on the bulk lane")
+		}
+	}
+}
+
+func TestSiteWithoutLinkWaitsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Waiters: 3})
+		start := time.Now()
+		if _, err := r.Pick(t.Context(), "maple", "main", ""); !fault.Is(err, fault.Unavailable) || time.Since(start) != 5*time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errors.New("the browser went away"))
+		if _, err := r.Pick(ctx, "maple", "main", ""); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("%v", err)
+		}
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				if _, err := r.Pick(t.Context(), "maple", "main", "x"); err != nil {
+					t.Errorf("waiting for a link that came: %v", err)
+				}
+			})
+		}
+		synctest.Wait()
+		now := time.Now()
+		if _, err := r.Pick(t.Context(), "maple", "main", ""); !fault.Is(err, fault.Unavailable) || time.Since(now) != 0 {
+			t.Errorf("one waiter too many: %v after %v", err, time.Since(now))
+		}
+		// Another clinic's connector, and another site's, is nobody's answer here.
+		foreign, err := r.Join(Member{Tenant: "cedar", Site: "main", Connector: "con_9", Generation: 1, Link: &stubLink{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer foreign()
+		synctest.Wait()
+		one := join(t, r, "con_1", 1, "a")
+		wg.Wait()
+		one.leave()
+		if n := len(r.sites); n != 1 {
+			t.Errorf("%d sites remembered, want cedar's", n)
+		}
+	})
+}
+
+func TestDeadAndLeavingLinksAreNotPicked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{})
+		dead, leaving, good := join(t, r, "con_1", 1, "a"), join(t, r, "con_1", 1, "a"), join(t, r, "con_1", 1, "a")
+		_ = dead.Close(tunnel.Reason{Code: tunnel.ReasonLost})
+		r.Leaving("maple", "main", leaving.stubLink)
+		for range 9 {
+			if pick(t, r, "").Link != good.stubLink {
+				t.Fatal("picked a link that takes nothing")
+			}
+		}
+		_ = good.Close(tunnel.Reason{Code: tunnel.ReasonLost})
+		if _, err := r.Pick(t.Context(), "maple", "main", ""); err == nil {
+			t.Error("picked a link that takes nothing")
+		}
+		if leaving.reason() != "" {
+			t.Error("a leaving link was closed under what it carries")
+		}
+	})
+}
+
+func TestCloseConnectorClosesItsLinksAndNoOthers(t *testing.T) {
+	r := New(Config{})
+	a, b, other := join(t, r, "con_1", 1, "a"), join(t, r, "con_1", 1, "a"), join(t, r, "con_2", 1, "b")
+	r.CloseConnector("con_1", tunnel.Reason{Code: tunnel.ReasonRevoked})
+	if a.reason() != tunnel.ReasonRevoked || b.reason() != tunnel.ReasonRevoked || other.reason() != "" {
+		t.Errorf("%q %q %q", a.reason(), b.reason(), other.reason())
+	}
+}
+
+func TestOneNumberForAllLinksOfAProcess(t *testing.T) {
+	r := New(Config{})
+	var issued uint64
+	next := func(context.Context) (uint64, error) { issued++; return issued, nil }
+	who := Who{Tenant: "maple", Site: "main", Connector: "con_1", Instance: "a"}
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			if g, err := r.Generation(t.Context(), who, next); err != nil || g != 1 {
+				t.Errorf("%d %v", g, err)
+			}
+		})
+	}
+	wg.Wait()
+	who.Instance = "b"
+	if g, _ := r.Generation(t.Context(), who, next); g != 2 {
+		t.Errorf("a new process joins generation %d", g)
+	}
+}
+
+// Two machines with one key take turns at superseding each other (attack case H9).
+func TestCopiedKeyIsFrozen(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	var alarms []Alarm
+	r := New(Config{Now: func() time.Time { return now }, Alarm: func(a Alarm) { alarms = append(alarms, a) }})
+	var issued uint64
+	next := func(context.Context) (uint64, error) { issued++; return issued, nil }
+	connect := func(instance string) (joined, error) {
+		g, err := r.Generation(t.Context(), Who{"maple", "main", "con_1", instance}, next)
+		if err != nil {
+			return joined{}, err
+		}
+		return join(t, r, "con_1", g, instance), nil
+	}
+	restarts := []string{"1", "2", "3", "4", "5"}
+	for _, instance := range restarts {
+		if _, err := connect(instance); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(alarms) != 0 {
+		t.Fatal("restarts raise an alarm")
+	}
+	if _, err := connect("4"); err != nil {
+		t.Fatal(err)
+	}
+	if len(alarms) != 1 || alarms[0].Frozen {
+		t.Fatalf("%+v", alarms)
+	}
+	live, err := connect("6")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := connect("4"); !fault.Is(err, fault.Denied) {
+		t.Fatalf("not frozen: %v", err)
+	}
+	if len(alarms) != 2 || !alarms[1].Frozen || live.reason() != tunnel.ReasonRefused {
+		t.Errorf("%+v, link closed as %q", alarms, live.reason())
+	}
+	if _, err := connect("7"); !fault.Is(err, fault.Denied) {
+		t.Error("a frozen connector joins under another instance")
+	}
+	if _, err := r.Join(Member{Tenant: "maple", Site: "main", Connector: "con_1", Generation: 99, Link: &stubLink{}}); !fault.Is(err, fault.Denied) {
+		t.Error("a frozen connector joins past Generation")
+	}
+	r.Thaw("con_1")
+	if _, err := connect("8"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestBroadcastReachesEachProcessOfTheTenantOnce(t *testing.T) {
+	r := New(Config{})
+	got := map[string]int{}
+	add := func(tenant id.Tenant, c id.Connector, instance string, fails bool) {
+		_, err := r.Join(Member{Tenant: tenant, Site: "main", Connector: c, Generation: 1, Instance: instance, Link: &stubLink{},
+			Control: func(*tunnelv1.Control) error {
+				if fails {
+					return errors.New("stream is gone")
+				}
+				got[string(tenant)+string(c)]++
+				return nil
+			}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("maple", "con_1", "a", true)
+	add("maple", "con_1", "a", false)
+	add("maple", "con_1", "a", false)
+	add("maple", "con_2", "b", false)
+	add("cedar", "con_3", "c", false)
+	if n := r.Broadcast("maple", &tunnelv1.Control{}); n != 2 || got["maplecon_1"] != 1 || got["maplecon_2"] != 1 || len(got) != 2 {
+		t.Errorf("%d %v", n, got)
+	}
+	if n := len(r.Members("maple")); n != 4 {
+		t.Errorf("%d members listed", n)
+	}
+}
+
+func TestStickyTableIsBounded(t *testing.T) {
+	r := New(Config{Sticky: 10})
+	join(t, r, "con_1", 1, "a")
+	for i := range 100 {
+		pick(t, r, fmt.Sprint(i))
+	}
+	if n := len(r.stick.byKey); n != 10 || r.stick.order.Len() != 10 {
+		t.Errorf("%d keys remembered", n)
+	}
+}
+
+func BenchmarkPick(b *testing.B) {
+	r := New(Config{})
+	join(b, r, "con_1", 1, "a")
+	join(b, r, "con_2", 1, "b")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := r.Pick(b.Context(), "maple", "main", "ses_1"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

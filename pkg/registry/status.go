@@ -1,0 +1,116 @@
+package registry
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/id"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
+)
+
+// Status describes one link for operators.
+type Status struct {
+	Tenant     id.Tenant
+	Site       id.Site
+	Connector  id.Connector
+	Generation uint64
+	Instance   string
+	Lane       tunnelv1.Lane
+	Info       tunnel.Info
+	Joined     time.Time
+	// Heard is when the last heartbeat came.
+	Heard time.Time
+	// Superseded is true while a newer generation takes the new exchanges.
+	Superseded bool
+	// Origins is what the connector said of its origins last.
+	Origins []*tunnelv1.OriginHealth
+}
+
+// Members lists the links of a tenant, or of all when tenant is empty, by site, connector and generation.
+func (r *Registry) Members(tenant id.Tenant) []Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []Status
+	for where, s := range r.sites {
+		if tenant != "" && where.tenant != tenant {
+			continue
+		}
+		for _, m := range s.members {
+			out = append(out, Status{
+				Tenant: m.Tenant, Site: m.Site, Connector: m.Connector, Generation: m.Generation, Instance: m.Instance,
+				Lane: m.Lane, Info: m.Link.Info(), Joined: m.joined, Heard: m.heard, Superseded: m.superseded != nil, Origins: m.health,
+			})
+		}
+	}
+	slices.SortFunc(out, func(a, b Status) int {
+		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Site, b.Site), cmp.Compare(a.Connector, b.Connector),
+			cmp.Compare(b.Generation, a.Generation), a.Joined.Compare(b.Joined))
+	})
+	return out
+}
+
+// Heard notes a heartbeat of a link and what it said of the origins.
+func (r *Registry) Heard(tenant id.Tenant, siteID id.Site, link tunnel.Link, origins []*tunnelv1.OriginHealth) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m := r.find(tenant, siteID, link); m != nil {
+		m.heard, m.health = r.cfg.Now(), origins
+	}
+}
+
+// Leaving takes no more exchanges on a link whose connector said that it stops; those that run go on.
+func (r *Registry) Leaving(tenant id.Tenant, siteID id.Site, link tunnel.Link) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m := r.find(tenant, siteID, link); m != nil {
+		m.leaving = true
+	}
+}
+
+func (r *Registry) find(tenant id.Tenant, siteID id.Site, link tunnel.Link) *member {
+	s := r.sites[place{tenant, siteID}]
+	if s == nil {
+		return nil
+	}
+	i := slices.IndexFunc(s.members, func(m *member) bool { return m.Link == link })
+	if i < 0 {
+		return nil
+	}
+	return s.members[i]
+}
+
+// Broadcast sends a control message on one link of every process of a tenant's connectors, or of all tenants when tenant is
+// empty. It returns how many took it.
+func (r *Registry) Broadcast(tenant id.Tenant, message *tunnelv1.Control) int {
+	sent := 0
+	for _, group := range r.controls(tenant) {
+		for _, control := range group {
+			if control(message) == nil {
+				sent++
+				break
+			}
+		}
+	}
+	return sent
+}
+
+// controls groups the ways to send by process; messages concern the process, not the link.
+func (r *Registry) controls(tenant id.Tenant) map[string][]func(*tunnelv1.Control) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	groups := map[string][]func(*tunnelv1.Control) error{}
+	for where, s := range r.sites {
+		if tenant != "" && where.tenant != tenant {
+			continue
+		}
+		for _, m := range s.members {
+			if m.Control != nil && m.alive() {
+				key := string(m.Connector) + "/" + m.Instance
+				groups[key] = append(groups[key], m.Control)
+			}
+		}
+	}
+	return groups
+}
