@@ -1,0 +1,63 @@
+package admin
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sallyport-dev/sallyport/pkg/enroll"
+	"github.com/sallyport-dev/sallyport/pkg/id"
+	"github.com/sallyport-dev/sallyport/pkg/log"
+	"github.com/sallyport-dev/sallyport/pkg/registry"
+)
+
+// InviteConnector makes a single-use invitation and the line that spends it, to be pasted on the clinic's machine.
+func (s *Service) InviteConnector(ctx context.Context, t id.Tenant, site id.Site) (command string, expires time.Time, err error) {
+	if err := s.site(ctx, t, site); err != nil {
+		return "", time.Time{}, err
+	}
+	code, invite, err := s.Inviter.Invite(ctx, t, site)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	if command, err = enroll.Line(s.EdgeURL, code, s.CAPin); err != nil {
+		return "", time.Time{}, err
+	}
+	s.done("connector invite", t, log.Site(site))
+	return command, invite.Expires, nil
+}
+
+// ListConnectors lists a clinic's connectors and the links that each holds now.
+func (s *Service) ListConnectors(ctx context.Context, t id.Tenant) ([]enroll.Connector, map[id.Connector][]registry.Status, error) {
+	if _, err := s.tenant(ctx, t); err != nil {
+		return nil, nil, err
+	}
+	connectors, err := s.Connectors.Connectors(ctx, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	links := map[id.Connector][]registry.Status{}
+	for _, l := range s.Links.Members(t) {
+		links[l.Connector] = append(links[l.Connector], l)
+	}
+	return connectors, links, nil
+}
+
+// RevokeConnector ends a connector for good; its links are cut within seconds.
+func (s *Service) RevokeConnector(ctx context.Context, t id.Tenant, c id.Connector) error {
+	if err := s.Connectors.RevokeConnector(ctx, t, c, s.Now()); err != nil {
+		return err
+	}
+	s.done("connector revoke", t, log.Connector(c))
+	return nil
+}
+
+// RevokeSession ends a person's login on every host.
+func (s *Service) RevokeSession(ctx context.Context, t id.Tenant, ses id.Session) error {
+	if err := s.Sessions.Revoke(ctx, t, ses, s.Now()); err != nil {
+		return err
+	}
+	s.done("session revoke", t, log.Session(ses), zap.String("by", "operator"))
+	return nil
+}
