@@ -1,0 +1,138 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/change"
+	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/id"
+	"github.com/sallyport-dev/sallyport/pkg/token"
+)
+
+type services struct{ db *DB }
+
+// touchEvery is how often the use of one token is written down.
+const touchEvery = time.Minute
+
+const (
+	tokenColumns       = `tenant, id, service, created, expires, last_used, revoked`
+	selectServiceToken = `SELECT ` + tokenColumns + ` FROM service_tokens WHERE tenant = $1 AND id = $2`
+)
+
+func (s services) CreateServiceToken(ctx context.Context, t token.ServiceToken) error {
+	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO service_tokens (`+tokenColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+			t.Tenant, t.ID, t.Service, millis(t.Created), millis(t.Expires), millis(t.LastUsed), millis(t.Revoked))
+		switch {
+		case taken(err):
+			return fault.New(fault.Exists, "the token exists already")
+		case absent(err):
+			return fault.New(fault.NotFound, "no such tenant: %s", t.Tenant)
+		case err != nil:
+			return err
+		}
+		return tx.log(ctx, t.Tenant, change.Token, string(t.ID))
+	})
+}
+
+func (s services) ServiceToken(ctx context.Context, tenant id.Tenant, one id.Token) (token.ServiceToken, error) {
+	return foundToken(s.db.hot.serviceToken.QueryRowContext(ctx, tenant, one))
+}
+
+func (s services) ServiceTokens(ctx context.Context, tenant id.Tenant) ([]token.ServiceToken, error) {
+	rows, err := s.db.reader.QueryContext(ctx,
+		`SELECT `+tokenColumns+` FROM service_tokens WHERE tenant = $1 ORDER BY created, id`, tenant)
+	return collect(rows, err, scanToken)
+}
+
+// RevokeServiceToken is final; revoking again is no error and keeps the first time.
+func (s services) RevokeServiceToken(ctx context.Context, tenant id.Tenant, one id.Token, at time.Time) error {
+	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+		n, err := tx.affected(ctx, `UPDATE service_tokens SET revoked = $3 WHERE tenant = $1 AND id = $2 AND revoked = 0`,
+			tenant, one, millis(at))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			_, err := foundToken(tx.QueryRowContext(ctx, selectServiceToken, tenant, one))
+			return err
+		}
+		return tx.log(ctx, tenant, change.Token, string(one))
+	})
+}
+
+// TouchServiceToken reads first: most calls have nothing to write and need not wait for the writer.
+func (s services) TouchServiceToken(ctx context.Context, tenant id.Tenant, one id.Token, at time.Time) error {
+	t, err := s.ServiceToken(ctx, tenant, one)
+	if err != nil {
+		return err
+	}
+	if at.Sub(t.LastUsed) < touchEvery {
+		return nil
+	}
+	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE service_tokens SET last_used = $3 WHERE tenant = $1 AND id = $2 AND last_used <= $4`,
+			tenant, one, millis(at), millis(at.Add(-touchEvery)))
+		return err
+	})
+}
+
+func foundToken(r row) (token.ServiceToken, error) {
+	t, err := scanToken(r)
+	if missing(err) {
+		return token.ServiceToken{}, fault.New(fault.NotFound, "no such token in this clinic")
+	}
+	return t, explain(err)
+}
+
+func scanToken(r row) (t token.ServiceToken, err error) {
+	var created, expires, used, revoked int64
+	err = r.Scan(&t.Tenant, &t.ID, &t.Service, &created, &expires, &used, &revoked)
+	t.Created, t.Expires, t.LastUsed, t.Revoked = moment(created), moment(expires), moment(used), moment(revoked)
+	return t, err
+}
+
+type keys struct{ db *DB }
+
+func keyPurpose(k token.Kind) string { return "key/" + string(k) }
+
+// CreateKey takes a key as current at k.Created while its NotAfter lies later or is zero, and it is not retired.
+func (s keys) CreateKey(ctx context.Context, k token.Key) error {
+	sealed, err := s.db.sealer.Seal(keyPurpose(k.Kind), k.Seed)
+	if err != nil {
+		return err
+	}
+	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+		n, err := tx.affected(ctx, `INSERT INTO signing_keys (kind, number, id, seed, created, not_after, retired)
+			SELECT $1, (SELECT COALESCE(MAX(number), 0) + 1 FROM signing_keys WHERE kind = $1), $2, $3, $4, $5, $6
+			WHERE NOT EXISTS (SELECT 1 FROM signing_keys WHERE kind = $1
+				AND (not_after = 0 OR not_after > $4) AND (retired = 0 OR retired > $4))`,
+			k.Kind, k.ID, sealed, millis(k.Created), millis(k.NotAfter), millis(k.Retired))
+		if taken(err) || err == nil && n == 0 {
+			return fault.New(fault.Exists, "a key of kind %s is current already", k.Kind)
+		}
+		if err != nil {
+			return err
+		}
+		return tx.log(ctx, "", change.Key, k.ID)
+	})
+}
+
+func (s keys) Keys(ctx context.Context) ([]token.Key, error) {
+	rows, err := s.db.reader.QueryContext(ctx,
+		`SELECT kind, id, seed, created, not_after, retired FROM signing_keys ORDER BY kind, number`)
+	return collect(rows, err, func(r row) (k token.Key, err error) {
+		var sealed []byte
+		var created, notAfter, retired int64
+		if err := r.Scan(&k.Kind, &k.ID, &sealed, &created, &notAfter, &retired); err != nil {
+			return token.Key{}, err
+		}
+		k.Created, k.NotAfter, k.Retired = moment(created), moment(notAfter), moment(retired)
+		if k.Seed, err = s.db.sealer.Open(keyPurpose(k.Kind), sealed); err != nil {
+			return token.Key{}, fmt.Errorf("signing key %s: %w", k.ID, err)
+		}
+		return k, nil
+	})
+}
