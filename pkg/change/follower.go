@@ -1,0 +1,176 @@
+package change
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// DefaultInterval is how often a follower looks when nobody kicks it. It is the part of "revocation within 5 s" that a
+// lost hint costs.
+const DefaultInterval = 500 * time.Millisecond
+
+const (
+	// page is how many changes one read brings.
+	page = 1_000
+	// callLimit bounds one call of a subscriber and one read of the log: the others wait meanwhile, and they have 5 s.
+	callLimit = 2 * time.Second
+)
+
+// Follower reads the log on from one version and calls those who keep copies of what is in the store.
+//
+// Who keeps a copy of a whole table does it in this order, so that nothing falls between: Subscribe, Begin, load, Run. A
+// change that comes after Begin is delivered even if the load had it already; so a subscriber must bear being told of what
+// it knows. Who fetches single things on demand and only drops them on a change needs no Begin.
+//
+// Each subscriber sees every change of its kinds, in order, at least once. One that fails is called again with the same
+// changes at the next look, and holds up nobody else.
+type Follower struct {
+	log      Log
+	interval time.Duration
+	logger   *zap.Logger
+	kick     chan struct{}
+
+	mu          sync.Mutex // guards what follows; never held during a call
+	subscribers []*subscriber
+	begun       bool
+	moved       chan struct{} // closed and replaced whenever a cursor moves
+}
+
+type subscriber struct {
+	name    string
+	kinds   []Kind
+	call    func(ctx context.Context, changes []Change) error
+	cursor  int64 // all up to here is delivered; written by Run's goroutine under mu
+	failing bool  // Run's goroutine only
+}
+
+// NewFollower returns a follower that looks every interval (0: DefaultInterval) and when kicked.
+func NewFollower(log Log, interval time.Duration, logger *zap.Logger) *Follower {
+	if interval <= 0 {
+		interval = DefaultInterval
+	}
+	return &Follower{log: log, interval: interval, logger: logger, kick: make(chan struct{}, 1), moved: make(chan struct{})}
+}
+
+// Subscribe adds a subscriber for some kinds, or for all if kinds is empty. f is called from one goroutine, with a context
+// that bounds the call. It panics after Begin or Run: such a subscriber would have missed something.
+func (f *Follower) Subscribe(name string, kinds []Kind, call func(ctx context.Context, changes []Change) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.begun {
+		panic("change: Subscribe " + name + " after Begin")
+	}
+	f.subscribers = append(f.subscribers, &subscriber{name: name, kinds: slices.Clone(kinds), call: call})
+}
+
+// Begin fixes the version from which the follower goes on: the present one. A second call changes nothing.
+func (f *Follower) Begin(ctx context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.begun {
+		return nil
+	}
+	version, err := f.log.Version(ctx)
+	if err != nil {
+		return fmt.Errorf("change log: %w", err)
+	}
+	for _, s := range f.subscribers {
+		s.cursor = version
+	}
+	f.begun = true
+	return nil
+}
+
+// Kick makes the follower look now. It returns at once.
+func (f *Follower) Kick() {
+	select {
+	case f.kick <- struct{}{}:
+	default: // a look is due already, and it begins after this call
+	}
+}
+
+// Run follows until ctx ends and returns nil then. It begins at the present version unless Begin did. It returns an error
+// when the log does not go on from where the follower was (rows were pruned that nobody had read): the copies can no longer
+// be trusted, and the process must start afresh.
+func (f *Follower) Run(ctx context.Context) error {
+	if err := f.Begin(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	ticker := time.NewTicker(f.interval)
+	defer ticker.Stop()
+	failing := false
+	for {
+		err := f.look(ctx)
+		if gap, ok := err.(*gapError); ok {
+			return gap
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil && !failing {
+			f.logger.Error("change log cannot be read; revocations and new settings wait", zap.Error(err))
+		} else if err == nil && failing {
+			f.logger.Info("change log can be read again")
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		case <-f.kick:
+		}
+	}
+}
+
+// Version returns the version up to which every subscriber has been told; 0 before Begin.
+func (f *Follower) Version() int64 {
+	version, _ := f.state()
+	return version
+}
+
+// CaughtUp reports whether every subscriber has been told of everything that is in the log now.
+func (f *Follower) CaughtUp(ctx context.Context) (bool, error) {
+	newest, err := f.log.Version(ctx)
+	if err != nil {
+		return false, fmt.Errorf("change log: %w", err)
+	}
+	return f.Version() >= newest, nil
+}
+
+// Wait returns when every subscriber has been told of all changes up to version, or with ctx's error.
+func (f *Follower) Wait(ctx context.Context, version int64) error {
+	f.Kick()
+	for {
+		at, moved := f.state()
+		if at >= version {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// state returns the lowest cursor and a channel that closes when a cursor moves.
+func (f *Follower) state() (int64, <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.subscribers) == 0 {
+		return 0, f.moved
+	}
+	low := f.subscribers[0].cursor
+	for _, s := range f.subscribers[1:] {
+		low = min(low, s.cursor)
+	}
+	return low, f.moved
+}
