@@ -1,0 +1,104 @@
+package certs
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"strings"
+
+	"github.com/sallyport-dev/sallyport/pkg/fault"
+)
+
+const pinPrefix = "sha256:"
+
+// Pin names a certificate's key: "sha256:" and the base64url of the SHA-256 of its SubjectPublicKeyInfo (RFC 7469 §2.4). It
+// outlives renewals that keep the key.
+func Pin(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	return pinPrefix + base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// CheckPin reports a pin that Pin cannot have made (fault.Invalid).
+func CheckPin(pin string) error {
+	rest, ok := strings.CutPrefix(pin, pinPrefix)
+	sum, err := base64.RawURLEncoding.Strict().DecodeString(rest)
+	if !ok || err != nil || len(sum) != sha256.Size {
+		return fault.New(fault.Invalid, "CA pin %.80q: want sha256: and 43 characters", pin)
+	}
+	return nil
+}
+
+// PinnedConfig is the configuration of a client that knows its peer by a pinned CA alone: the leaf must chain to a CA
+// certificate in the presented chain whose key has the pin, cover serverName, and be made for servers. Further
+// certificates in the chain mean nothing. A malformed pin trusts nobody.
+func PinnedConfig(pin, serverName string) *tls.Config {
+	c := base()
+	c.ServerName = serverName
+	// Chain and name are checked below, against the pin in place of the system's roots. VerifyConnection, unlike
+	// VerifyPeerCertificate, runs on resumption too.
+	c.InsecureSkipVerify = true
+	c.VerifyConnection = func(cs tls.ConnectionState) error {
+		if err := CheckPin(pin); err != nil {
+			return err
+		}
+		return verifyPinned(cs.PeerCertificates, pin, serverName)
+	}
+	return c
+}
+
+func verifyPinned(chain []*x509.Certificate, pin, serverName string) error {
+	if len(chain) == 0 || serverName == "" {
+		return errors.New("the peer showed no certificate")
+	}
+	roots, others, found := x509.NewCertPool(), x509.NewCertPool(), false
+	for _, c := range chain[1:] {
+		if c.IsCA && c.BasicConstraintsValid && subtle.ConstantTimeCompare([]byte(Pin(c)), []byte(pin)) == 1 {
+			roots.AddCert(c)
+			found = true
+		} else {
+			others.AddCert(c)
+		}
+	}
+	if !found {
+		return errors.New("no CA in the peer's chain has the pinned key")
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: others, DNSName: serverName, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	return err
+}
+
+// CAConfig is the configuration of a client that trusts the CAs in a PEM bundle and no others. It fails when there is none:
+// an unreadable bundle must not mean the system's roots.
+func CAConfig(pem []byte) (*tls.Config, error) {
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fault.New(fault.Invalid, "the CA file holds no PEM certificate")
+	}
+	c := base()
+	c.RootCAs = pool
+	return c, nil
+}
+
+// Pin returns the pin that enrolment gives to connectors: of the local CA, or of the last CA in the chain of the certificate
+// that covers host. It is "" when the chain holds no CA: such connectors trust the system's roots.
+func (m *Manager) Pin(host string) string {
+	for _, c := range *m.loaded.Load() {
+		if c.Leaf.VerifyHostname(host) != nil {
+			continue
+		}
+		for i := len(c.Certificate) - 1; i > 0; i-- {
+			if ca, err := x509.ParseCertificate(c.Certificate[i]); err == nil && ca.IsCA {
+				return Pin(ca)
+			}
+		}
+		return ""
+	}
+	if m.issuer == nil {
+		return ""
+	}
+	return Pin(m.issuer.ca.cert)
+}
