@@ -1,0 +1,138 @@
+package ingress
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/sallyport-dev/sallyport/pkg/exchange"
+	"github.com/sallyport-dev/sallyport/pkg/proxy/hop"
+	"github.com/sallyport-dev/sallyport/pkg/wire"
+)
+
+// carry takes one exchange to its origin and the answer back. It returns the status, or what ended the exchange early.
+func (in *Ingress) carry(ctx context.Context, o *origin, rule *Rule, x *exchange.Incoming, out *exchange.Answer) (int, error) {
+	if x.Head.ClientIP == "" {
+		return 0, fail(wire.CodeProtocol, "the edge did not say who is asking", nil)
+	}
+	if home, ok := rule.home(x.Head.Path); ok && x.Head.Upgrade == "" {
+		return http.StatusFound, redirect(out, home)
+	}
+	key := o.fairKey(x.Head.Assertion, x.Head.ClientIP)
+	if err := o.queue.acquire(ctx, key, rule.Timeouts.Queue); err != nil {
+		return 0, fail(wire.CodeOriginTimeout, "the clinic's server is busy", err)
+	}
+	held := true
+	release := func() {
+		if held {
+			held = false
+			o.queue.release(key)
+		}
+	}
+	defer release()
+
+	// The request's own context ends with this function, so that nothing of net/http outlives the exchange.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t := &trip{origin: o, in: x, out: out}
+	defer t.finish()
+	resp, err := t.send(t.request().WithContext(ctx))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	o.health.answered(o.now())
+	t.finish()
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return resp.StatusCode, in.upgrade(ctx, rule, x, out, resp, release)
+	}
+	return resp.StatusCode, in.answer(rule, x, out, resp)
+}
+
+// redirect sends the bare host to where the preset's application lives.
+func redirect(out *exchange.Answer, to string) error {
+	head := wire.ResponseHead{Status: http.StatusFound}
+	head.Header.Add("Location", to)
+	head.Header.Add("Cache-Control", "no-store")
+	if err := out.Head(head); err != nil {
+		return err
+	}
+	return out.End(nil)
+}
+
+func (in *Ingress) answer(rule *Rule, x *exchange.Incoming, out *exchange.Answer, resp *http.Response) error {
+	head, err := answerHead(rule, x.Head.Host, resp)
+	if err != nil {
+		return err
+	}
+	head.ContentLength = resp.ContentLength
+	head.TrailerNames = hop.TrailerNames(resp.Trailer)
+	if err := out.Head(head); err != nil {
+		return err
+	}
+	var dst io.Writer = out
+	if resp.ContentLength < 0 && x.Head.Method != http.MethodHead {
+		f := hop.NewFlusher(out, out.Flush)
+		defer f.Stop()
+		dst = f
+	}
+	if _, err := in.buffers.Copy(dst, resp.Body); err != nil {
+		var c *hop.CopyError
+		if errors.As(err, &c) && c.Reading {
+			return fail(wire.CodeOriginAbort, "the clinic's server broke off in the middle of its answer", c.Err)
+		}
+		return fail(wire.CodeClientAbort, "the answer was not taken", err)
+	}
+	if f, ok := dst.(*hop.Flusher); ok {
+		f.Stop()
+	}
+	return out.End(hop.Trailer(resp.Trailer))
+}
+
+// answerHead returns the answer's fields with the addresses in them turned towards the public host.
+func answerHead(rule *Rule, public string, resp *http.Response) (wire.ResponseHead, error) {
+	head := wire.ResponseHead{Status: resp.StatusCode, Header: hop.AnswerFields(resp.Header)}
+	for i := range head.Header {
+		f := &head.Header[i]
+		verdict := hop.Kept
+		switch f.Name {
+		case "Location", "Content-Location":
+			f.Value, verdict = hop.Location(f.Value, public, rule.Origin.Host)
+			if rule.Preset == presetOSCAR {
+				f.Value = withoutSessionID(f.Value)
+			}
+		case "Refresh":
+			f.Value, verdict = hop.Refresh(f.Value, public, rule.Origin.Host)
+		}
+		if verdict == hop.Blocked {
+			return head, fail(wire.CodeOriginProtocol, "the clinic's server points to an address that browsers may misread", nil)
+		}
+	}
+	return head, nil
+}
+
+// upgrade joins the two connections after a 101. The place in the queue is given back: an idle socket does not occupy one
+// of the origin's threads.
+func (in *Ingress) upgrade(ctx context.Context, rule *Rule, x *exchange.Incoming, out *exchange.Answer, resp *http.Response, release func()) error {
+	protocol := resp.Header.Get("Upgrade")
+	origin, ok := resp.Body.(io.ReadWriteCloser)
+	if !ok || x.Head.Upgrade == "" || !strings.EqualFold(protocol, x.Head.Upgrade) {
+		return fail(wire.CodeOriginProtocol, "the clinic's server switched to a protocol that nobody asked for", nil)
+	}
+	head, err := answerHead(rule, x.Head.Host, resp)
+	if err != nil {
+		return err
+	}
+	head.Upgrade = protocol
+	browser, err := out.Upgrade(head)
+	if err != nil {
+		return err
+	}
+	release()
+	if _, _, err := in.buffers.Splice(ctx, browser, origin); err != nil && ctx.Err() == nil {
+		return fail(wire.CodeOriginAbort, "the upgraded connection broke", err)
+	}
+	return nil
+}

@@ -1,0 +1,314 @@
+package ingress
+
+import (
+	"crypto/x509"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// The file as it is written. Leaves keep their line, so that a fault can name it.
+type rawFile struct {
+	Rules []rawRule `yaml:"rules"`
+}
+
+type rawRule struct {
+	Host         leaf        `yaml:"host"`
+	Path         leaf        `yaml:"path"`
+	Service      leaf        `yaml:"service"`
+	Origin       leaf        `yaml:"origin"`
+	Preset       leaf        `yaml:"preset"`
+	Context      leafList    `yaml:"context"`
+	Descriptions leaf        `yaml:"service_descriptions"`
+	TLS          rawTLS      `yaml:"tls"`
+	Timeouts     rawTimeouts `yaml:"timeouts"`
+	Parallel     leaf        `yaml:"parallel"`
+	Queue        leaf        `yaml:"queue"`
+	Source       leaf        `yaml:"source"`
+	Health       rawHealth   `yaml:"health"`
+}
+
+type rawTLS struct {
+	CAFile     leaf `yaml:"ca_file"`
+	Pin        leaf `yaml:"pin_sha256"`
+	ServerName leaf `yaml:"server_name"`
+}
+
+type rawTimeouts struct {
+	Dial           leaf `yaml:"dial"`
+	TLS            leaf `yaml:"tls"`
+	ResponseHeader leaf `yaml:"response_header"`
+	KeepAlive      leaf `yaml:"keep_alive"`
+	Queue          leaf `yaml:"queue"`
+}
+
+type rawHealth struct {
+	Path     leaf `yaml:"path"`
+	Status   leaf `yaml:"status"`
+	Interval leaf `yaml:"interval"`
+}
+
+// leaf is a scalar and its line; the zero value is an absent one.
+type leaf struct {
+	text string
+	line int
+}
+
+var _ yaml.Unmarshaler = (*leaf)(nil)
+
+func (l *leaf) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind != yaml.ScalarNode {
+		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: want a single value", n.Line)}}
+	}
+	l.text, l.line = n.Value, n.Line
+	return nil
+}
+
+// leafList is one scalar or a list of them.
+type leafList []leaf
+
+var _ yaml.Unmarshaler = (*leafList)(nil)
+
+func (l *leafList) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.SequenceNode {
+		return n.Decode((*[]leaf)(l))
+	}
+	*l = make(leafList, 1)
+	return (*l)[0].UnmarshalYAML(n)
+}
+
+// reading turns one raw rule into a Rule and gathers what is wrong with it.
+type reading struct {
+	rule   Rule
+	faults []error
+}
+
+func (r *reading) fault(l leaf, format string, args ...any) {
+	line := l.line
+	if line == 0 {
+		line = r.rule.Line
+	}
+	r.faults = append(r.faults, at(line, format, args...))
+}
+
+func (raw *rawRule) rule(index, line int) (Rule, []error) {
+	r := &reading{rule: Rule{Index: index, Line: line}}
+	r.match(raw)
+	switch {
+	case raw.Service.line > 0 && raw.Origin.line > 0:
+		r.fault(raw.Service, "a rule has an origin or a service, not both")
+	case raw.Service.line > 0:
+		r.service(raw)
+	case raw.Origin.line > 0:
+		r.origin(raw)
+	default:
+		r.fault(leaf{}, "the rule needs an origin (https://host:port) or a service (status:404)")
+	}
+	return r.rule, r.faults
+}
+
+var hostForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
+
+func (r *reading) match(raw *rawRule) {
+	if r.rule.Host = raw.Host.text; r.rule.Host != "" && !hostForm.MatchString(r.rule.Host) {
+		r.fault(raw.Host, "host %q: write the name as it is published, in lower case and without a port", r.rule.Host)
+	}
+	r.rule.Path = r.path(raw.Path, "/")
+}
+
+// path reads a canonical path.
+func (r *reading) path(l leaf, absent string) string {
+	if l.text == "" {
+		return absent
+	}
+	if !plainPath.MatchString(l.text) || strings.Contains(l.text, "//") || hasDots(l.text) {
+		r.fault(l, "path %q: start with / and use plain segments, without query, escapes or a final *", l.text)
+	}
+	if len(l.text) > 1 {
+		return strings.TrimSuffix(l.text, "/")
+	}
+	return l.text
+}
+
+var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._~!$&'()+,=:@/-]*$`)
+
+func hasDots(path string) bool {
+	for s := range strings.SplitSeq(path, "/") {
+		if s == "." || s == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *reading) service(raw *rawRule) {
+	text, ok := strings.CutPrefix(raw.Service.text, "status:")
+	status, err := strconv.Atoi(text)
+	if !ok || err != nil || status < 400 || status > 599 {
+		r.fault(raw.Service, "service %q: use status:404 or another status from 400 to 599", raw.Service.text)
+	}
+	r.rule.Status = status
+	for name, l := range map[string]leaf{"preset": raw.Preset, "parallel": raw.Parallel, "queue": raw.Queue, "source": raw.Source} {
+		if l.line > 0 {
+			r.fault(l, "%s belongs to a rule with an origin", name)
+		}
+	}
+}
+
+func (r *reading) origin(raw *rawRule) {
+	u, err := url.Parse(raw.Origin.text)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		r.fault(raw.Origin, "origin %q: write http://host:port or https://host:port", raw.Origin.text)
+		return
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/":
+		r.fault(raw.Origin, "origin %q: only scheme, host and port; the public path is the origin's path", raw.Origin.text)
+		return
+	}
+	r.rule.Origin = &url.URL{Scheme: u.Scheme, Host: u.Host}
+	r.tls(raw.TLS)
+	r.timeouts(raw.Timeouts)
+	r.rule.Parallel = r.number(raw.Parallel, "parallel", 32, 1, 1024)
+	r.rule.Queue = r.number(raw.Queue, "queue", 256, 0, 4096)
+	if raw.Source.text != "" {
+		if r.rule.Source, err = netip.ParseAddr(raw.Source.text); err != nil {
+			r.fault(raw.Source, "source %q: not an IP address", raw.Source.text)
+		}
+	}
+	r.preset(raw)
+	r.health(raw.Health)
+}
+
+func (r *reading) preset(raw *rawRule) {
+	switch r.rule.Preset = raw.Preset.text; r.rule.Preset {
+	case "":
+		if len(raw.Context) > 0 {
+			r.fault(raw.Context[0], "context belongs to `preset: oscar`")
+		}
+		if raw.Descriptions.line > 0 {
+			r.fault(raw.Descriptions, "service_descriptions belongs to `preset: oscar`")
+		}
+		return
+	case presetOSCAR:
+	default:
+		r.fault(raw.Preset, "preset %q is not known; known: oscar", r.rule.Preset)
+		return
+	}
+	for _, l := range raw.Context {
+		c := r.path(l, "")
+		if c == "" || c == "/" {
+			r.fault(l, "context %q: name OSCAR's context path, for instance /oscar", l.text)
+			continue
+		}
+		r.rule.Contexts = append(r.rule.Contexts, c)
+	}
+	if len(raw.Context) == 0 {
+		r.rule.Contexts = []string{defaultContext}
+	}
+	if r.rule.Source.IsValid() && (r.rule.Source == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || r.rule.Source == netip.IPv6Loopback()) {
+		r.fault(raw.Source, "source %s: OSCAR trusts that address; choose another of this machine, such as 127.0.0.2", r.rule.Source)
+	}
+	switch raw.Descriptions.text {
+	case "", "refuse":
+	case "allow":
+		r.rule.Descriptions = true
+	default:
+		r.fault(raw.Descriptions, "service_descriptions %q: use refuse or allow", raw.Descriptions.text)
+	}
+}
+
+func (r *reading) tls(raw rawTLS) {
+	if r.rule.Origin.Scheme == "http" {
+		for _, l := range []leaf{raw.CAFile, raw.Pin, raw.ServerName} {
+			if l.line > 0 {
+				r.fault(l, "tls belongs to an https origin")
+				return
+			}
+		}
+		return
+	}
+	t := &r.rule.TLS
+	if raw.ServerName.text != "" && !hostForm.MatchString(raw.ServerName.text) && net.ParseIP(raw.ServerName.text) == nil {
+		r.fault(raw.ServerName, "server_name %q is not a name", raw.ServerName.text)
+	}
+	t.ServerName = raw.ServerName.text
+	if raw.Pin.line > 0 {
+		var err error
+		if t.Pin, err = parsePin(raw.Pin.text); err != nil {
+			r.fault(raw.Pin, "pin_sha256: %v", err)
+		}
+	}
+	if t.CAFile = raw.CAFile.text; raw.CAFile.line > 0 {
+		pem, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			r.fault(raw.CAFile, "ca_file: %v", err)
+			return
+		}
+		t.Authorities, t.Roots = pem, x509.NewCertPool()
+		if !t.Roots.AppendCertsFromPEM(pem) {
+			r.fault(raw.CAFile, "ca_file %s holds no certificate in PEM form", t.CAFile)
+		}
+	}
+}
+
+// parsePin reads "sha256:" and 43 characters of unpadded base64url.
+func parsePin(text string) ([]byte, error) {
+	encoded, ok := strings.CutPrefix(text, pinPrefix)
+	pin, err := base64.RawURLEncoding.DecodeString(encoded)
+	if !ok || err != nil || len(pin) != 32 {
+		return nil, fmt.Errorf("%q is not of the form that `connector ingress pin URL` prints (sha256:…)", text)
+	}
+	return pin, nil
+}
+
+func (r *reading) timeouts(raw rawTimeouts) {
+	t := DefaultTimeouts()
+	r.duration(raw.Dial, "dial", &t.Dial, time.Second, 5*time.Minute)
+	r.duration(raw.TLS, "tls", &t.TLS, time.Second, 5*time.Minute)
+	r.duration(raw.ResponseHeader, "response_header", &t.ResponseHeader, 0, 24*time.Hour)
+	r.duration(raw.KeepAlive, "keep_alive", &t.KeepAlive, time.Second, time.Hour)
+	r.duration(raw.Queue, "queue", &t.Queue, time.Second, time.Hour)
+	r.rule.Timeouts = t
+}
+
+func (r *reading) health(raw rawHealth) {
+	h := Probe{Path: r.path(raw.Path, "/"), Interval: 30 * time.Second}
+	if raw.Path.line == 0 && len(r.rule.Contexts) > 0 {
+		h.Path = r.rule.Contexts[0] + "/index.jsp"
+	}
+	h.Status = r.number(raw.Status, "status", 0, 200, 499)
+	r.duration(raw.Interval, "interval", &h.Interval, time.Second, time.Hour)
+	r.rule.Health = h
+}
+
+func (r *reading) number(l leaf, name string, absent, least, most int) int {
+	if l.line == 0 {
+		return absent
+	}
+	n, err := strconv.Atoi(l.text)
+	if err != nil || n < least || n > most {
+		r.fault(l, "%s %q: a whole number from %d to %d", name, l.text, least, most)
+	}
+	return n
+}
+
+func (r *reading) duration(l leaf, name string, d *time.Duration, least, most time.Duration) {
+	if l.line == 0 {
+		return
+	}
+	v, err := time.ParseDuration(l.text)
+	if err != nil || v < least || v > most {
+		r.fault(l, "%s %q: a duration from %s to %s, such as 30s or 5m", name, l.text, least, most)
+		return
+	}
+	*d = v
+}
