@@ -77,13 +77,7 @@ func newReference(s Session, host string, now time.Time) (string, Reference) {
 // Lookup returns the live session behind a reference presented at host; fault.Unauthentic for anything else, whatever the
 // reason. An error of the store comes back as it is: it must not look like a sign-out.
 func (k *Keeper) Lookup(ctx context.Context, tenant id.Tenant, reference, host string) (Session, error) {
-	if !wellFormed(reference) {
-		return Session{}, errUnauthentic
-	}
-	s, err := k.store.SessionByReference(ctx, tenant, secret.Hash(reference), host)
-	if fault.Is(err, fault.NotFound) {
-		return Session{}, errUnauthentic
-	}
+	s, err := k.Last(ctx, tenant, reference, host)
 	if err != nil {
 		return Session{}, err
 	}
@@ -92,6 +86,19 @@ func (k *Keeper) Lookup(ctx context.Context, tenant id.Tenant, reference, host s
 		return Session{}, errUnauthentic
 	}
 	return s, nil
+}
+
+// Last returns the session behind a reference whether it still lives or not: it says who was here, and opens nothing.
+// fault.Unauthentic when there is none.
+func (k *Keeper) Last(ctx context.Context, tenant id.Tenant, reference, host string) (Session, error) {
+	if !wellFormed(reference) {
+		return Session{}, errUnauthentic
+	}
+	s, err := k.store.SessionByReference(ctx, tenant, secret.Hash(reference), host)
+	if fault.Is(err, fault.NotFound) {
+		return Session{}, errUnauthentic
+	}
+	return s, err
 }
 
 var errUnauthentic = fault.New(fault.Unauthentic, "not signed in")

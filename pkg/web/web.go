@@ -140,7 +140,10 @@ func secureHeaders(h http.Header, pol policy) {
 		"; form-action "+strings.Join(append([]string{"'self'"}, pol.formAction...), " "))
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
+	if h.Get("Referrer-Policy") == "" {
+		// Not no-referrer: browsers would then send "Origin: null" with our own forms (Fetch §3.1).
+		h.Set("Referrer-Policy", "same-origin")
+	}
 	h.Set("Permissions-Policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=()")
 	h.Add("Vary", "Accept-Language")
 	h.Add("Vary", "Accept")

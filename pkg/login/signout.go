@@ -1,0 +1,109 @@
+package login
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/log"
+	"github.com/sallyport-dev/sallyport/pkg/session"
+	"github.com/sallyport-dev/sallyport/pkg/web"
+)
+
+// Why no Clear-Site-Data at sign-out: "cookies" removes those of the whole registrable domain (W3C Clear Site Data §3.1),
+// so on a shared base domain it would sign people out of other clinics and forget that this browser is known; "storage" would
+// delete drafts that forms of the origin keep. Ours and the origin's session cookies are expired one by one instead. The
+// button on the 431 page does use it: there the person asked for exactly that.
+
+// askSignOut is GET on an app host: by the person's own act it signs out at once; when another site started it, or nobody
+// can tell, it asks first.
+func (h appDoor) askSignOut(w http.ResponseWriter, r *http.Request) {
+	site := r.Header.Get("Sec-Fetch-Site")
+	if (site == "same-origin" || site == "none") && r.Method == http.MethodGet && !framed(r) && !prefetched(r) && web.WantsPage(r) {
+		h.signOut(w, r)
+		return
+	}
+	h.Pages.Notice(w, r, web.Notice{
+		Door: h.here(r), Status: http.StatusOK, Name: web.NoticeSignOut, URL: web.Prefix + "sign-out", Post: true, OnAppHost: true,
+	})
+}
+
+// signOut ends the session on every host and forgets it here.
+func (h appDoor) signOut(w http.ResponseWriter, r *http.Request) {
+	s, err := h.signedIn(r)
+	if err == nil {
+		err = h.Sessions.End(r.Context(), h.t.ID, s.ID)
+	}
+	if err != nil && !fault.Is(err, fault.Unauthentic) {
+		// Saying "signed out" to somebody who is not would be worse than an error.
+		h.failed(w, r, h.here(r), h.t.ID, true, err)
+		return
+	}
+	h.count("signed_out")
+	h.Logger.Info("signed out", log.Tenant(h.t.ID), log.Session(s.ID), log.RequestID(h.RequestID(r)))
+	h.forget(w)
+	h.endOriginSession(w)
+	h.Pages.Redirect(w, web.Prefix+"signed-out")
+}
+
+func (h appDoor) forget(w http.ResponseWriter) {
+	for _, name := range []string{session.CookieReference, session.CookieAccess, session.CookieFlow} {
+		http.SetCookie(w, session.Expired(name))
+	}
+}
+
+// endOriginSession expires the origin's session cookies. The browser does not send them to us, as their path is the
+// application's own context (/oscar), so each place where they may lie is named: the app's path, and the first segment of its
+// path and of each of its landing pages.
+func (h appDoor) endOriginSession(w http.ResponseWriter) {
+	paths := []string{"/"}
+	for _, p := range append([]string{h.app.Path}, h.app.Landing...) {
+		first, _, _ := strings.Cut(strings.TrimPrefix(p, "/"), "/")
+		if first != "" && first != "*" && !strings.ContainsAny(first, ".;") {
+			paths = append(paths, "/"+first)
+		}
+	}
+	slices.Sort(paths)
+	for _, path := range slices.Compact(paths) {
+		for _, name := range h.OriginCookies {
+			http.SetCookie(w, &http.Cookie{Name: name, Path: path, MaxAge: -1, Secure: true, HttpOnly: true})
+		}
+	}
+}
+
+// clear is the button of the 431 page: everything that this browser stores as cookies for the site goes.
+func (h appDoor) clear(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Clear-Site-Data", `"cookies"`)
+	h.forget(w)
+	h.endOriginSession(w)
+	// For browsers without Clear-Site-Data: at least those that came along.
+	for _, c := range r.Cookies() {
+		if !session.IsOurs(c.Name) {
+			http.SetCookie(w, &http.Cookie{Name: c.Name, Path: "/", MaxAge: -1, Secure: true})
+		}
+	}
+	h.Pages.Redirect(w, h.app.Path)
+}
+
+// signOut is POST /sign-out on the sign-in host.
+func (h signInHost) signOut(w http.ResponseWriter, r *http.Request) {
+	s, err := h.signedIn(r)
+	if err == nil {
+		err = h.Sessions.End(r.Context(), h.t.ID, s.ID)
+	}
+	if err != nil && !fault.Is(err, fault.Unauthentic) {
+		h.failed(w, r, h.doorTo(r, nil), h.t.ID, false, err)
+		return
+	}
+	h.count("signed_out")
+	h.Logger.Info("signed out", log.Tenant(h.t.ID), log.Session(s.ID), log.RequestID(h.RequestID(r)))
+	// The known-browser cookie stays: it opens nothing, and keeps strangers from locking this browser's people out.
+	http.SetCookie(w, session.Expired(session.CookieReference))
+	http.SetCookie(w, session.Expired(session.CookieSignIn))
+	h.Pages.Redirect(w, "/signed-out")
+}
+
+func (h signInHost) signedOut(w http.ResponseWriter, r *http.Request) {
+	h.Pages.Notice(w, r, web.Notice{Door: h.doorTo(r, nil), Status: http.StatusOK, Name: web.NoticeSignedOut, URL: "/"})
+}
