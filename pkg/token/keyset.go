@@ -19,6 +19,9 @@ const (
 	maxKeys    = 16
 )
 
+// ErrOlder is in the chain of the error for a good key set that is older than the one held.
+var ErrOlder = errors.New("older than the key set held")
+
 // Constant claims of key sets and edge proofs; what binds them to one edge is the root key.
 const (
 	rootIssuer        = "sallyport-root"
@@ -133,7 +136,7 @@ func (p *Pinned) Update(raw string, now time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if held, ok := p.sets[set.Kind]; ok && fresh.issued.Before(held.issued) {
-		return refused(errors.New("older than the key set held"))
+		return refused(ErrOlder)
 	}
 	p.sets[set.Kind] = fresh
 	return nil

@@ -1,0 +1,94 @@
+package controlclient
+
+import (
+	"bufio"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/wire"
+	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
+)
+
+// control is the first stream of the link.
+type control struct {
+	stream tunnel.Stream
+	reader *bufio.Reader
+	held   *io.LimitedReader
+	limit  int
+
+	write    sync.Mutex // guards what follows, and that one message is written at a time
+	sequence uint64
+	probe    uint64    // the oldest heartbeat that is not answered
+	sent     time.Time // when it was sent; zero while all are answered
+
+	answered atomic.Int64 // when the last heartbeat was answered, Unix nanoseconds
+	trip     atomic.Int64 // how long that took, nanoseconds
+}
+
+func newControl(s tunnel.Stream) *control {
+	held := &io.LimitedReader{R: s, N: wire.MaxControlHeld}
+	return &control{stream: s, held: held, reader: bufio.NewReader(held), limit: wire.MaxControlHeld}
+}
+
+func (c *control) admit() {
+	c.held.N = 1 << 62
+	c.limit = wire.MaxControl
+}
+
+// read returns the next message. A Goodbye comes as a *RefusedError.
+func (c *control) read() (*tunnelv1.Control, error) {
+	m, err := wire.ReadControl(c.reader, c.limit)
+	if err != nil {
+		return nil, eof(err)
+	}
+	if g := m.GetGoodbye(); g != nil {
+		wait := time.Duration(g.GetRetryAfterMs()) * time.Millisecond
+		return nil, &RefusedError{Code: clip(g.GetCode(), 32), Message: clip(g.GetMessage(), 200), RetryAfter: min(wait, time.Hour)}
+	}
+	return m, nil
+}
+
+// clip keeps what the peer says short enough for a log line.
+func clip(s string, n int) string {
+	if len(s) > n {
+		return s[:n]
+	}
+	return s
+}
+
+func (c *control) send(m *tunnelv1.Control) error {
+	c.write.Lock()
+	defer c.write.Unlock()
+	return wire.WriteControl(c.stream, m)
+}
+
+// heartbeat sends the next heartbeat; the round trip is measured from the oldest that is not answered.
+func (c *control) heartbeat(origins []*tunnelv1.OriginHealth) error {
+	c.write.Lock()
+	defer c.write.Unlock()
+	c.sequence++
+	if c.sent.IsZero() {
+		c.probe, c.sent = c.sequence, time.Now()
+	}
+	return wire.WriteControl(c.stream, &tunnelv1.Control{Message: &tunnelv1.Control_Heartbeat{Heartbeat: &tunnelv1.Heartbeat{
+		Sequence: c.sequence, Origins: origins,
+	}}})
+}
+
+// acknowledged notes the answer to a heartbeat and returns its round trip, 0 for one that nobody waits for.
+func (c *control) acknowledged(sequence uint64) time.Duration {
+	c.write.Lock()
+	defer c.write.Unlock()
+	if c.sent.IsZero() || sequence < c.probe || sequence > c.sequence {
+		return 0
+	}
+	now := time.Now()
+	trip := max(now.Sub(c.sent), 1)
+	c.sent = time.Time{}
+	c.answered.Store(now.UnixNano())
+	c.trip.Store(int64(trip))
+	return trip
+}

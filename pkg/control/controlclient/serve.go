@@ -1,0 +1,168 @@
+package controlclient
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/token"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
+)
+
+// writeTimeout bounds one message to the edge.
+const writeTimeout = 5 * time.Second
+
+// Handlers act on what the edge says. Fields may be nil. They are called one at a time and must not block.
+type Handlers struct {
+	Revoke        func(*tunnelv1.Revoke)
+	Configuration func(*tunnelv1.Configuration) error
+	Drain         func(within time.Duration)
+	Edges         func(*tunnelv1.Edges)
+	// Origins is asked for each heartbeat.
+	Origins func() []*tunnelv1.OriginHealth
+}
+
+// Serve sends heartbeats and handles what the edge sends, until the link ends or ctx does, which closes it. It returns why: a
+// *RefusedError for a Goodbye, else the link's cause.
+func (l *Link) Serve(ctx context.Context, h Handlers) error {
+	var wg sync.WaitGroup
+	var said error
+	stop := context.AfterFunc(ctx, func() {
+		_ = l.Close(tunnel.Reason{Code: tunnel.ReasonShutdown, Message: "the connector stops"})
+	})
+	defer stop()
+	wg.Go(func() {
+		said = l.receive(h)
+		l.closeAfter(said)
+	})
+	wg.Go(func() { l.beat(h) })
+	<-l.Done()
+	wg.Wait()
+	var refused *RefusedError
+	if errors.As(said, &refused) {
+		return refused
+	}
+	return l.Cause()
+}
+
+func (l *Link) closeAfter(err error) {
+	reason := tunnel.Reason{Code: tunnel.ReasonGoodbye, Message: "the control stream ended"}
+	if errors.Is(err, errProtocol) {
+		reason = tunnel.Reason{Code: tunnel.ReasonProtocol, Message: "the edge broke the rules of the control stream"}
+	}
+	_ = l.Close(reason)
+}
+
+// beat sends heartbeats; one that stays unanswered for three intervals ends the link.
+func (l *Link) beat(h Handlers) {
+	ticker := time.NewTicker(l.Heartbeat)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-l.Done():
+			return
+		case <-ticker.C:
+		}
+		if l.silent() > 3*l.Heartbeat {
+			_ = l.Close(tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "heartbeats are not answered"})
+			return
+		}
+		var origins []*tunnelv1.OriginHealth
+		if h.Origins != nil {
+			origins = h.Origins()
+		}
+		if l.control.stream.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil || l.control.heartbeat(origins) != nil {
+			_ = l.Close(tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "heartbeats cannot be sent"})
+			return
+		}
+	}
+}
+
+// silent is for how long the oldest unanswered heartbeat has waited.
+func (l *Link) silent() time.Duration {
+	l.control.write.Lock()
+	defer l.control.write.Unlock()
+	if l.control.sent.IsZero() {
+		return 0
+	}
+	return time.Since(l.control.sent)
+}
+
+// RoundTrip tells when a heartbeat was answered last, and how long that took; zero before the first.
+func (l *Link) RoundTrip() (at time.Time, took time.Duration) {
+	if n := l.control.answered.Load(); n != 0 {
+		at = time.Unix(0, n)
+	}
+	return at, time.Duration(l.control.trip.Load())
+}
+
+// Leave tells the edge to send no more exchanges on this link; those that run go on.
+func (l *Link) Leave(within time.Duration) error {
+	return l.control.send(&tunnelv1.Control{Message: &tunnelv1.Control_Drain{Drain: &tunnelv1.Drain{WithinMs: uint32(max(within, 0).Milliseconds())}}})
+}
+
+var errProtocol = errors.New("control stream")
+
+func (l *Link) receive(h Handlers) error {
+	for {
+		m, err := l.control.read()
+		if err != nil {
+			return err
+		}
+		if err := l.handle(h, m); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *Link) handle(h Handlers, m *tunnelv1.Control) error {
+	switch body := m.GetMessage().(type) {
+	case nil: // a kind of a later version
+	case *tunnelv1.Control_HeartbeatAck:
+		l.acknowledged(body.HeartbeatAck)
+	case *tunnelv1.Control_KeySet:
+		// A set that does not hold changes nothing; the keys held before stay. Only the root key makes one that does.
+		if err := l.cfg.Pinned.Update(body.KeySet.GetJwt(), l.cfg.Clock.Now()); err != nil && !errors.Is(err, token.ErrOlder) {
+			return errors.Join(errProtocol, err)
+		}
+	case *tunnelv1.Control_Revoke:
+		if h.Revoke != nil {
+			h.Revoke(body.Revoke)
+		}
+	case *tunnelv1.Control_Drain:
+		if h.Drain != nil {
+			h.Drain(time.Duration(body.Drain.GetWithinMs()) * time.Millisecond)
+		}
+	case *tunnelv1.Control_Edges:
+		if h.Edges != nil {
+			h.Edges(body.Edges)
+		}
+	case *tunnelv1.Control_Configuration:
+		return l.configure(h, body.Configuration)
+	default:
+		return errProtocol
+	}
+	return nil
+}
+
+func (l *Link) acknowledged(ack *tunnelv1.HeartbeatAck) {
+	trip := l.control.acknowledged(ack.GetSequence())
+	if trip > 0 && ack.GetEdgeTimeMs() >= earliestEdgeTime {
+		l.cfg.Clock.set(ack.GetEdgeTimeMs() + (trip / 2).Milliseconds())
+	}
+}
+
+// configure answers a pushed configuration. A connector that takes its rules from its own file says so.
+func (l *Link) configure(h Handlers, c *tunnelv1.Configuration) error {
+	ack := &tunnelv1.ConfigurationAck{Version: c.GetVersion(), Reason: "this connector takes its rules from its own file"}
+	if h.Configuration != nil {
+		ack.Reason = ""
+		if err := h.Configuration(c); err != nil {
+			ack.Reason = clip(err.Error(), 1000)
+		}
+		ack.Accepted = ack.Reason == ""
+	}
+	return l.control.send(&tunnelv1.Control{Message: &tunnelv1.Control_ConfigurationAck{ConfigurationAck: ack}})
+}

@@ -1,0 +1,126 @@
+package controlserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
+)
+
+// What an admitted connector may do at most; an honest one stays far below (attack case K1).
+const (
+	messagesPerSecond = 10
+	messagesAtOnce    = 100
+	streamsPerSecond  = 10
+	streamsAtOnce     = 100
+	maxOrigins        = 64
+)
+
+// serve runs the control stream of an admitted link until the link ends.
+func (s *Server) serve(ctx context.Context, a *admission) {
+	defer a.leave()
+	logger := s.logger(a)
+	logger.Info("connector linked", zap.String("software", a.hello.GetSoftware()), zap.Stringer("lane", a.hello.GetLane()))
+	up := s.cfg.Now()
+
+	silent := 3 * s.cfg.Heartbeat
+	watchdog := time.AfterFunc(silent, func() {
+		_ = a.link.Close(tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "no heartbeat"})
+	})
+	defer watchdog.Stop()
+
+	var wg sync.WaitGroup
+	wg.Go(func() { endOn(a.link, s.receive(a, func() { watchdog.Reset(silent) })) })
+	wg.Go(func() { endOn(a.link, a.control.flush(a.link.Done())) })
+	wg.Go(func() { endOn(a.link, refuseStreams(ctx, a.link)) })
+	<-a.link.Done()
+	wg.Wait()
+	logger.Info("connector unlinked", zap.NamedError("cause", a.link.Cause()), zap.Duration("up", s.cfg.Now().Sub(up)))
+}
+
+// endOn closes the link when one of its parts has ended; the link's first cause stays.
+func endOn(link tunnel.Link, err error) {
+	reason := tunnel.Reason{Code: tunnel.ReasonProtocol, Message: "control stream"}
+	var no *refusal
+	switch {
+	case err == nil:
+		return
+	case errors.As(err, &no):
+		reason = no.Reason
+	case errors.Is(err, io.EOF):
+		reason = tunnel.Reason{Code: tunnel.ReasonGoodbye, Message: "the control stream ended"}
+	}
+	_ = link.Close(reason)
+}
+
+// receive handles the connector's messages until the control stream ends.
+func (s *Server) receive(a *admission, alive func()) error {
+	limiter := rate.NewLimiter(messagesPerSecond, messagesAtOnce)
+	for {
+		m, err := a.control.read()
+		if err != nil {
+			return err
+		}
+		if !limiter.Allow() {
+			return errors.New("control stream: too many messages")
+		}
+		alive()
+		if err := s.handle(a, m); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Server) handle(a *admission, m *tunnelv1.Control) error {
+	switch body := m.GetMessage().(type) {
+	case nil: // a kind of a later version
+		return nil
+	case *tunnelv1.Control_Heartbeat:
+		return s.heartbeat(a, body.Heartbeat)
+	case *tunnelv1.Control_ConfigurationAck:
+		s.logger(a).Info("configuration answered", zap.Uint64("version", body.ConfigurationAck.GetVersion()),
+			zap.Bool("accepted", body.ConfigurationAck.GetAccepted()))
+		return nil
+	case *tunnelv1.Control_Drain:
+		s.cfg.Registry.Leaving(a.connector.Tenant, a.connector.Site, a.link)
+		return nil
+	case *tunnelv1.Control_Goodbye:
+		return &refusal{Reason: tunnel.Reason{Code: tunnel.ReasonGoodbye, Message: "the connector said goodbye"}}
+	default:
+		return fmt.Errorf("control stream: unexpected %T", body)
+	}
+}
+
+func (s *Server) heartbeat(a *admission, h *tunnelv1.Heartbeat) error {
+	if len(h.GetOrigins()) > maxOrigins {
+		return fmt.Errorf("heartbeat with %d origins", len(h.GetOrigins()))
+	}
+	s.cfg.Registry.Heard(a.connector.Tenant, a.connector.Site, a.link, h.GetOrigins())
+	return a.control.post(&tunnelv1.Control{Message: &tunnelv1.Control_HeartbeatAck{HeartbeatAck: &tunnelv1.HeartbeatAck{
+		Sequence: h.GetSequence(), EdgeTimeMs: s.cfg.Now().UnixMilli(),
+	}}})
+}
+
+// refuseStreams resets every stream that a connector opens: only the edge opens exchanges, and no kind that a connector
+// might open is in use yet.
+func refuseStreams(ctx context.Context, link tunnel.Link) error {
+	limiter := rate.NewLimiter(streamsPerSecond, streamsAtOnce)
+	for {
+		stream, err := link.Accept(ctx)
+		if err != nil {
+			return nil // the link has ended, or ctx has, which ends it
+		}
+		stream.Reset(tunnel.ResetRefused)
+		if !limiter.Allow() {
+			return errors.New("too many streams opened by the connector")
+		}
+	}
+}
