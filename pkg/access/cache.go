@@ -1,0 +1,129 @@
+package access
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/fault"
+)
+
+// cache holds copies of what the store knows, at most max of them and none longer than ttl. A copy that is being read while
+// its original changes is thrown away and read again, so that drop leaves nothing older than itself behind. Failures are
+// not kept.
+type cache[K comparable, V any] struct {
+	max int
+	ttl time.Duration
+	now func() time.Time
+
+	mu      sync.Mutex // guards entries and what is inside them; not held while reading
+	entries map[K]*entry[V]
+}
+
+type entry[V any] struct {
+	ready  chan struct{} // closed when value and err are set
+	loaded bool
+	stale  bool // changed while it was being read
+	value  V
+	err    error
+	read   time.Time
+}
+
+func newCache[K comparable, V any](limit int, ttl time.Duration, now func() time.Time) *cache[K, V] {
+	return &cache[K, V]{max: limit, ttl: ttl, now: now, entries: map[K]*entry[V]{}}
+}
+
+// get returns the copy for k, reading it with load if need be; concurrent calls for one key share one read. load gets the
+// copy that it replaces, or the zero value.
+func (c *cache[K, V]) get(ctx context.Context, k K, load func(ctx context.Context, before V) (V, error)) (V, error) {
+	var zero V
+	for range 3 {
+		e, mine, before := c.entry(k)
+		if mine {
+			c.fill(ctx, k, e, before, load)
+		}
+		select {
+		case <-e.ready:
+		case <-ctx.Done():
+			return zero, ctx.Err()
+		}
+		if e.err != nil {
+			return zero, e.err
+		}
+		if c.good(e) {
+			return e.value, nil
+		}
+	}
+	return zero, fault.New(fault.Unavailable, "this is changing just now")
+}
+
+// entry finds the entry for k, or makes one that the caller must fill.
+func (c *cache[K, V]) entry(k K) (e *entry[V], mine bool, before V) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.entries[k]; ok {
+		if !e.loaded || c.now().Sub(e.read) < c.ttl {
+			return e, false, before
+		}
+		before = e.value
+	} else if len(c.entries) >= c.max {
+		c.evict()
+	}
+	e = &entry[V]{ready: make(chan struct{}), read: c.now()}
+	c.entries[k] = e
+	return e, true, before
+}
+
+// evict removes one entry; which one does not matter for more than the time of one read.
+func (c *cache[K, V]) evict() {
+	for k, e := range c.entries {
+		if e.loaded {
+			delete(c.entries, k)
+			return
+		}
+	}
+}
+
+// fill reads. The reader's own request may end meanwhile; those who wait with it must not suffer for that.
+func (c *cache[K, V]) fill(ctx context.Context, k K, e *entry[V], before V, load func(context.Context, V) (V, error)) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeWait)
+	defer cancel()
+	value, err := load(ctx, before)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e.value, e.err, e.loaded = value, err, true
+	if (err != nil || e.stale) && c.entries[k] == e {
+		delete(c.entries, k)
+	}
+	close(e.ready)
+}
+
+func (c *cache[K, V]) good(e *entry[V]) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !e.stale
+}
+
+// drop forgets every copy that match picks, and whatever is being read under a key that mayMatch picks.
+func (c *cache[K, V]) drop(mayMatch func(K) bool, match func(V) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, e := range c.entries {
+		switch {
+		case !mayMatch(k):
+		case !e.loaded:
+			e.stale = true
+		case match(e.value):
+			delete(c.entries, k)
+		}
+	}
+}
+
+// forget drops one copy if it is still the one the cache holds.
+func (c *cache[K, V]) forget(k K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.entries[k]; ok && e.loaded {
+		delete(c.entries, k)
+	}
+}

@@ -1,0 +1,116 @@
+package access
+
+import (
+	"context"
+
+	"go.uber.org/zap"
+
+	"github.com/sallyport-dev/sallyport/pkg/change"
+	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/id"
+	"github.com/sallyport-dev/sallyport/pkg/log"
+	"github.com/sallyport-dev/sallyport/pkg/policy"
+	"github.com/sallyport-dev/sallyport/pkg/tenant"
+)
+
+// follow subscribes to everything that can end what was allowed. Copies are dropped before leases are looked at, so that a
+// request which comes in between reads what is true now.
+func (a *Access) follow(f Follower) {
+	kinds := []change.Kind{change.Session, change.Token, change.Service, change.User, change.App, change.Key}
+	f.Subscribe("access", kinds, func(ctx context.Context, changes []change.Change) error {
+		for _, c := range changes {
+			if err := a.changed(ctx, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (a *Access) changed(ctx context.Context, c change.Change) error {
+	switch c.Kind {
+	case change.Session:
+		a.sessionChanged(ctx, c.Tenant, id.Session(c.ID))
+	case change.User:
+		a.userChanged(ctx, c.Tenant, id.User(c.ID))
+	case change.Token:
+		a.machineChanged(ctx, c.Tenant, func(m *machine) bool { return m.record.ID == id.Token(c.ID) })
+	case change.Service:
+		a.machineChanged(ctx, c.Tenant, func(m *machine) bool { return m.record.Service == id.Service(c.ID) })
+	case change.App:
+		return a.appChanged(ctx, c.Tenant, id.App(c.ID))
+	case change.Key:
+		// A key may have been withdrawn: what it signed is checked again.
+		a.logins.drop(func(loginKey) bool { return true }, func(l *login) bool { l.checked.Store(nil); return true })
+		a.machines.drop(func(machineKey) bool { return true }, func(*machine) bool { return true })
+		a.assertions.drop(func(assertionKey) bool { return true })
+	}
+	return nil
+}
+
+func (a *Access) sessionChanged(ctx context.Context, t id.Tenant, s id.Session) {
+	a.logins.drop(func(k loginKey) bool { return k.tenant == t }, func(l *login) bool { return l.session.ID == s })
+	a.assertions.drop(func(k assertionKey) bool { return k.tenant == t && k.session == s })
+	a.recheckPeople(ctx, t, func(l *login) bool { return l.session.ID == s })
+}
+
+func (a *Access) userChanged(ctx context.Context, t id.Tenant, u id.User) {
+	a.logins.drop(func(k loginKey) bool { return k.tenant == t }, func(l *login) bool { return l.user.ID == u })
+	a.assertions.drop(func(k assertionKey) bool { return k.tenant == t && k.principal == string(u) })
+	a.recheckPeople(ctx, t, func(l *login) bool { return l.user.ID == u })
+}
+
+// recheckPeople ends the leases of matching logins that do not hold any more. What cannot be read does not hold.
+func (a *Access) recheckPeople(ctx context.Context, t id.Tenant, match func(*login) bool) {
+	for _, l := range a.leases.pick(t, func(l *Lease) bool {
+		in := l.question.Identity.login
+		return in != nil && match(in)
+	}) {
+		if err := a.recheck(ctx, l.question.Identity, l.question.Tenant); err != nil {
+			a.withdraw(l, err)
+		}
+	}
+}
+
+func (a *Access) machineChanged(ctx context.Context, t id.Tenant, match func(*machine) bool) {
+	a.machines.drop(func(k machineKey) bool { return k.tenant == t }, match)
+	for _, l := range a.leases.pick(t, func(l *Lease) bool {
+		m := l.question.Identity.machine
+		return m != nil && match(m)
+	}) {
+		who := l.question.Identity
+		a.assertions.drop(func(k assertionKey) bool { return k.tenant == t && k.token == who.machine.record.ID })
+		if err := a.recheck(ctx, who, l.question.Tenant); err != nil {
+			a.withdraw(l, err)
+		}
+	}
+}
+
+// appChanged judges again what runs on the app. Only when the store does not answer is the error returned: then nothing is
+// known to have changed for the worse, and the follower asks again.
+func (a *Access) appChanged(ctx context.Context, t id.Tenant, app id.App) error {
+	apps, err := a.cfg.Apps.Apps(ctx, t)
+	if err != nil {
+		return err
+	}
+	var now *tenant.App
+	for i := range apps {
+		if apps[i].Tenant == t && apps[i].ID == app {
+			now = &apps[i]
+		}
+	}
+	a.rules.set(t, app, now)
+	a.assertions.drop(func(k assertionKey) bool { return k.tenant == t && k.app == app })
+	for _, l := range a.leases.pick(t, func(l *Lease) bool { return l.question.App.ID == app }) {
+		if d := policy.Evaluate(a.input(l.question)); d.Effect != policy.Allow {
+			a.withdraw(l, fault.New(fault.Denied, "the rules changed: %s", d.Reason))
+		}
+	}
+	return nil
+}
+
+func (a *Access) withdraw(l *Lease, why error) {
+	a.cfg.Logger.Info("exchange cut", log.Tenant(l.question.Tenant.ID), log.App(l.question.App.ID),
+		log.RequestID(l.question.RequestID), zap.Error(why))
+	l.end(ErrRevoked)
+}
