@@ -1,0 +1,84 @@
+// Package quiclink owns links over QUIC: dialing, listening, streams, and what QUIC's errors mean for a link. It is the
+// only home of quic-go, whose API changes in most of its minor versions. It knows no HTTP/3 and no frames.
+package quiclink
+
+import (
+	"time"
+
+	"github.com/quic-go/quic-go"
+)
+
+// Config holds the limits of links. The zero value has the defaults; both sides must agree on none of them.
+type Config struct {
+	// Idle is how long a silent peer is believed to live; default 6 s. QUIC takes the smaller of both sides' values.
+	Idle time.Duration
+	// KeepAlive is how often a quiet link is probed; default 2 s. It must be well below Idle.
+	KeepAlive time.Duration
+	// Handshake bounds the time to the peer's first answer; default 5 s. The whole handshake may take twice as long.
+	Handshake time.Duration
+	// MaxIncoming is how many streams the peer may have open at once. Default: 4,096 on the side that dialled, because
+	// an edge opens one per exchange, and 256 on the side that listens.
+	MaxIncoming int
+	// RetryAbove is the rate of handshakes a second above which a listener makes each new source prove its address
+	// first (RFC 9000 §8.1.2), so that forged sources cost us no state and nobody amplification; default 64.
+	RetryAbove int
+	// StatelessResetKey lets a restarted listener tell peers at once that their links are gone (RFC 9000 §10.3). Keep
+	// it across restarts; nil turns it off. Never set it for a dialer: its socket answers no stranger.
+	StatelessResetKey *[32]byte
+	// TokenKey seals address tokens; keep it across restarts. nil: random.
+	TokenKey *[32]byte
+}
+
+const (
+	dialerStreams   = 4096
+	listenerStreams = 256
+	// watchEvery is how often a link looks whether its peer was heard.
+	watchEvery = 500 * time.Millisecond
+
+	// Receive windows. One stream of a shared link must not take more than 1 MiB of what the others need; a link as a
+	// whole 30 MiB. They start small, so that a stranger who only completed TLS can make us buffer little.
+	streamWindowFirst = 128 << 10
+	streamWindow      = 1 << 20
+	linkWindowFirst   = 256 << 10
+	linkWindow        = 30 << 20
+
+	// packetSize lets the first packets through paths with an MTU of 1,280; discovery raises it from there.
+	packetSize = 1200
+)
+
+func (c Config) withDefaults(streams int) Config {
+	c.Idle = orDefault(c.Idle, 6*time.Second)
+	c.KeepAlive = orDefault(c.KeepAlive, 2*time.Second)
+	c.Handshake = orDefault(c.Handshake, 5*time.Second)
+	c.MaxIncoming = orDefault(c.MaxIncoming, streams)
+	c.RetryAbove = orDefault(c.RetryAbove, 64)
+	return c
+}
+
+// silence is how long nothing may arrive before the link ends. It is below Idle on purpose: when QUIC's own idle timer
+// fires, the connection ends without a word (RFC 9000 §10.1), and a peer whose packets are lost in one direction only
+// would go on for another Idle. We end first, and say so.
+func (c Config) silence() time.Duration { return c.Idle - min(c.KeepAlive/2, time.Second) }
+
+func (c Config) quic() *quic.Config {
+	return &quic.Config{
+		HandshakeIdleTimeout:           c.Handshake,
+		MaxIdleTimeout:                 c.Idle,
+		KeepAlivePeriod:                c.KeepAlive,
+		MaxIncomingStreams:             int64(c.MaxIncoming),
+		MaxIncomingUniStreams:          -1,
+		InitialStreamReceiveWindow:     streamWindowFirst,
+		MaxStreamReceiveWindow:         streamWindow,
+		InitialConnectionReceiveWindow: linkWindowFirst,
+		MaxConnectionReceiveWindow:     linkWindow,
+		InitialPacketSize:              packetSize,
+		Allow0RTT:                      false, // replayable; nothing we send may be
+	}
+}
+
+func orDefault[T ~int | ~int64](v, def T) T {
+	if v > 0 {
+		return v
+	}
+	return def
+}

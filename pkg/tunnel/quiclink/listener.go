@@ -1,0 +1,79 @@
+package quiclink
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/quic-go/quic-go"
+	"golang.org/x/time/rate"
+
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+)
+
+// Listener accepts links on one UDP socket, through one quic.Transport, so that other protocols can be given their
+// connections by name (ALPN) on the same port.
+type Listener struct {
+	conf      Config
+	transport *quic.Transport
+	listener  *quic.Listener
+	closeOnce sync.Once
+}
+
+var _ tunnel.Listener = (*Listener)(nil)
+
+// NewListener listens on socket, which the caller closes after the Listener. tlsConf is cloned and held to TLS 1.3; where
+// it names no protocols it gets tunnel.ALPN. One quic.Config serves all protocols of a socket, so what a connector may
+// open is capped where links accept streams, too.
+func NewListener(socket net.PacketConn, tlsConf *tls.Config, conf Config) (*Listener, error) {
+	conf = conf.withDefaults(listenerStreams)
+	tlsConf = tlsConf.Clone()
+	tlsConf.MinVersion = tls.VersionTLS13
+	if len(tlsConf.NextProtos) == 0 {
+		tlsConf.NextProtos = []string{tunnel.ALPN}
+	}
+	handshakes := rate.NewLimiter(rate.Limit(conf.RetryAbove), conf.RetryAbove)
+	l := &Listener{conf: conf, transport: &quic.Transport{
+		Conn:                socket,
+		StatelessResetKey:   (*quic.StatelessResetKey)(conf.StatelessResetKey),
+		TokenGeneratorKey:   (*quic.TokenGeneratorKey)(conf.TokenKey),
+		VerifySourceAddress: func(net.Addr) bool { return !handshakes.Allow() },
+	}}
+	var err error
+	if l.listener, err = l.transport.Listen(tlsConf, conf.quic()); err != nil {
+		return nil, fmt.Errorf("quic listen: %w", err)
+	}
+	return l, nil
+}
+
+// Accept implements tunnel.Listener. It returns net.ErrClosed after Close.
+func (l *Listener) Accept(ctx context.Context) (tunnel.Link, error) {
+	for {
+		conn, err := l.listener.Accept(ctx)
+		switch {
+		case errors.Is(err, quic.ErrServerClosed), errors.Is(err, quic.ErrTransportClosed):
+			return nil, net.ErrClosed
+		case err != nil:
+			return nil, fmt.Errorf("quic accept: %w", err)
+		}
+		if conn.ConnectionState().TLS.NegotiatedProtocol == tunnel.ALPN {
+			return newLink(conn, l.conf, nil), nil
+		}
+		code, text := tunnel.Reason{Code: tunnel.ReasonRefused, Message: "no such protocol here"}.Wire()
+		_ = conn.CloseWithError(quic.ApplicationErrorCode(code), text)
+	}
+}
+
+// Addr is the address of the socket.
+func (l *Listener) Addr() net.Addr { return l.transport.Conn.LocalAddr() }
+
+// Close stops listening and cuts every link that was accepted here without a word: close links first, with their
+// reasons. The socket stays open.
+func (l *Listener) Close() error {
+	var err error
+	l.closeOnce.Do(func() { err = errors.Join(l.listener.Close(), l.transport.Close()) })
+	return err
+}
