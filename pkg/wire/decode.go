@@ -70,7 +70,9 @@ func (d *decoder) fail(text string) bool {
 }
 
 // is reports whether the present field has this number and wire type.
-func (d *decoder) is(num protowire.Number, typ protowire.Type) bool { return d.num == num && d.typ == typ }
+func (d *decoder) is(num protowire.Number, typ protowire.Type) bool {
+	return d.num == num && d.typ == typ
+}
 
 func (d *decoder) uint(num protowire.Number, v *uint64) {
 	if d.is(num, protowire.VarintType) {

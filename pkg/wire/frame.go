@@ -58,6 +58,8 @@ func (t FrameType) limit() (int, bool) {
 		return MaxMoved, true
 	case FrameContinuation:
 		return MaxContinuation, true
+	case FrameProbe:
+		return 0, true
 	}
 	return MaxSkippable, t >= firstSkippable
 }
@@ -78,6 +80,8 @@ func (t FrameType) String() string {
 		return "moved"
 	case FrameContinuation:
 		return "continuation"
+	case FrameProbe:
+		return "probe"
 	}
 	return fmt.Sprintf("frame 0x%02x", byte(t))
 }

@@ -93,19 +93,6 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return written, w.err
 }
 
-// ReadOnce gathers one read of src, of at most limit > 0 bytes, without copying it once more. It returns what src.Read
-// did, so that a caller can tell src's error from the stream's, which Flush returns.
-func (w *Writer) ReadOnce(src io.Reader, limit int64) (int, error) {
-	room := min(int64(w.room()), limit)
-	start := len(w.buf)
-	n, err := src.Read(w.buf[start : start+int(room)])
-	if n > 0 {
-		w.buf = w.buf[:start+n]
-	}
-	w.close(n)
-	return n, err
-}
-
 // room makes sure that a data frame is open and has room in the buffer, and returns how much.
 func (w *Writer) room() int {
 	const least = 512

@@ -1,0 +1,242 @@
+package exchange
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/sallyport-dev/sallyport/pkg/wire"
+)
+
+// Answer is how a handler answers: any number of Interim, then Head, bytes and End, or Abort at any time; or Upgrade.
+// Bytes leave by themselves after some milliseconds, or at once with Flush. A write blocks while the peer does not
+// read; it ends with an error when the exchange does.
+type Answer struct {
+	x    *served
+	send *sender
+
+	// mu keeps the order of calls; it is held during writes.
+	mu       sync.Mutex
+	state    answerState
+	interims int
+	goneOn   bool // an Interim 100 was sent
+	length   int64
+	wrote    int64
+	noBody   bool
+	aborted  *AbortError
+	failed   error // of the stream
+	conn     *conn
+}
+
+type answerState int
+
+const (
+	beforeHead answerState = iota
+	inBody
+	switched // an upgrade took over
+	done
+)
+
+func newAnswer(x *served) *Answer { return &Answer{x: x, send: newSender(x.stream)} }
+
+func misuse(what string) error { return fmt.Errorf("exchange answer: %s", what) }
+
+// Interim sends an informational answer at once.
+func (a *Answer) Interim(i wire.Interim) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.interim(&i)
+}
+
+func (a *Answer) interim(i *wire.Interim) error {
+	if a.state != beforeHead {
+		return misuse("interim after the head")
+	}
+	if a.interims == maxInterims {
+		return misuse("too many interim answers")
+	}
+	a.interims++
+	a.goneOn = a.goneOn || i.Status == 100
+	return a.put(true, func(w *wire.Writer) error { return w.Interim(i) })
+}
+
+// goOn sends the 100 that the client waits for, unless the handler did or has answered already.
+func (a *Answer) goOn() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.goneOn || a.state != beforeHead {
+		return nil
+	}
+	return a.interim(&wire.Interim{Status: 100})
+}
+
+// Head sends the head. An error that is wire.ErrProtocol says that this head may not travel and that nothing was sent:
+// the handler may answer with another one.
+func (a *Answer) Head(h wire.ResponseHead) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state != beforeHead || h.Status == 101 {
+		return misuse("head out of turn")
+	}
+	if err := a.put(false, func(w *wire.Writer) error { return w.ResponseHead(&h) }); err != nil {
+		return err
+	}
+	a.state, a.length = inBody, h.ContentLength
+	a.noBody = bodyless(a.x.head.Method, h.Status)
+	return nil
+}
+
+// Write sends bytes of the body. More than Head declared, or any where there is no body, aborts the answer: the peer
+// must not take a part for the whole.
+func (a *Answer) Write(p []byte) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state != inBody {
+		return 0, a.outOfTurn("write")
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if a.noBody || a.length >= 0 && int64(len(p)) > a.length-a.wrote {
+		return 0, a.abort(wire.CodeOriginProtocol, "the answer is longer than declared")
+	}
+	n, err := a.send.write(p, false)
+	a.wrote += int64(n)
+	if err != nil {
+		return n, a.fail(err)
+	}
+	return n, nil
+}
+
+// Flush sends what is still held back.
+func (a *Answer) Flush() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.send.flush(); err != nil {
+		return a.fail(err)
+	}
+	return nil
+}
+
+// End ends the body: whole if it is as long as declared, else as an abort, which it then returns.
+func (a *Answer) End(trailer wire.Header) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state != inBody {
+		return a.outOfTurn("end")
+	}
+	if !a.noBody && a.length >= 0 && a.wrote != a.length {
+		return a.abort(wire.CodeOriginAbort, "the answer is shorter than declared")
+	}
+	end := wire.End{Trailer: trailer}
+	if err := end.Validate(); err != nil {
+		return a.abort(wire.CodeOriginProtocol, "the trailer is not allowed")
+	}
+	a.state = done
+	if err := a.put(true, func(w *wire.Writer) error { return w.End(&end) }); err != nil {
+		if errors.Is(err, wire.ErrProtocol) {
+			return a.abort(wire.CodeOriginProtocol, "the trailer is too long")
+		}
+		return err
+	}
+	return a.x.stream.CloseWrite()
+}
+
+// Abort breaks the answer off; before Head it stands for the answer. It does nothing after End, Abort or Upgrade, and
+// takes at most some seconds even if the peer does not read.
+func (a *Answer) Abort(code, message string) {
+	// A Write that is blocked holds mu: let it go first.
+	if !a.mu.TryLock() {
+		a.send.abort(code, message)
+		a.mu.Lock()
+	}
+	defer a.mu.Unlock()
+	if a.state == beforeHead || a.state == inBody {
+		_ = a.abort(code, message)
+	}
+}
+
+func (a *Answer) abort(code, message string) error {
+	a.state = done
+	a.aborted = &AbortError{Code: code, Message: message}
+	a.send.abort(code, message)
+	_ = a.x.stream.CloseWrite()
+	return a.aborted
+}
+
+// Upgrade answers 101 and returns the connection. Like out itself, it ends with the handler.
+func (a *Answer) Upgrade(h wire.ResponseHead) (Conn, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state != beforeHead || h.Status != 101 || !strings.EqualFold(h.Upgrade, a.x.head.Upgrade) {
+		return nil, misuse("an upgrade that was not asked for, or out of turn")
+	}
+	if err := a.put(true, func(w *wire.Writer) error { return w.ResponseHead(&h) }); err != nil {
+		return nil, err
+	}
+	a.state = switched
+	a.x.in.length = -1
+	a.conn = &conn{stream: a.x.stream, in: a.x.in, out: a.send, release: func() {}}
+	ended := a.x.in.ended
+	a.x.in.ended = func(cause error, framed bool) {
+		a.conn.inEnded(cause, framed)
+		ended(cause, framed)
+	}
+	return a.conn, nil
+}
+
+func (a *Answer) upgraded() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state == switched
+}
+
+// closeConn abandons an upgraded connection that the handler left open.
+func (a *Answer) closeConn() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.conn != nil {
+		_ = a.conn.Close()
+	}
+}
+
+// put passes errors of the rules on as they are; nothing was sent then.
+func (a *Answer) put(flush bool, f func(*wire.Writer) error) error {
+	err := a.send.put(flush, f)
+	if err != nil && !errors.Is(err, wire.ErrProtocol) {
+		return a.fail(err)
+	}
+	return err
+}
+
+// fail notes that the stream is broken and tells the handler's other goroutines.
+func (a *Answer) fail(err error) error {
+	abort := a.x.abort(err)
+	a.failed = abort
+	a.x.cancel(abort)
+	return abort
+}
+
+func (a *Answer) outOfTurn(what string) error {
+	if a.aborted != nil {
+		return a.aborted
+	}
+	return misuse(what + " out of turn")
+}
+
+// outcome says how the exchange ended: nil if the answer went out whole.
+func (a *Answer) outcome(cause error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var abort *AbortError
+	switch {
+	case errors.As(cause, &abort): // before what the handler made of it
+		return abort
+	case a.aborted != nil:
+		return a.aborted
+	case a.failed != nil:
+		return a.failed
+	}
+	return nil
+}

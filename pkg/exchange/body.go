@@ -1,0 +1,123 @@
+package exchange
+
+import (
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/wire"
+)
+
+// body is the incoming direction of an exchange after its head: data frames until an end frame. It holds no bytes but
+// the reader's few KiB; who does not read holds the sender back.
+type body struct {
+	stream tunnel.Stream
+	// abort says in this package's words why the exchange ended.
+	abort func(error) *AbortError
+	// length is how many bytes the head declared; -1: as many as come.
+	length int64
+	// ended is called once, with mu held, when the end frame came (nil, or the abort it carried) or when the
+	// exchange broke (anything else).
+	ended func(cause error, framed bool)
+	// closed makes Read fail; set without mu, which a blocked Read holds.
+	closed atomic.Bool
+
+	mu      sync.Mutex
+	r       *wire.Reader
+	got     int64
+	inData  bool
+	trailer wire.Header
+	err     error
+}
+
+// Read returns io.EOF when all of the body has arrived, and an *AbortError when it was broken off.
+func (b *body) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed.Load() {
+		return 0, errClosed()
+	}
+	for b.err == nil && len(p) > 0 {
+		if !b.inData {
+			b.next()
+			continue
+		}
+		n, err := b.r.Read(p)
+		if err == io.EOF {
+			b.inData = false
+			continue
+		}
+		if err != nil {
+			b.fail(err, false)
+			continue
+		}
+		b.got += int64(n)
+		if b.length >= 0 && b.got > b.length {
+			b.fail(&AbortError{
+				Code: wire.CodeProtocol, Message: "the body is longer than declared", cause: wire.ErrProtocol,
+			}, false)
+			continue
+		}
+		return n, nil
+	}
+	return 0, b.err
+}
+
+// next reads the header of the next frame, and the whole frame if it is the last; the caller holds mu.
+func (b *body) next() {
+	frame, err := b.r.Next()
+	switch {
+	case err != nil:
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		b.fail(err, false)
+	case frame == wire.FrameData:
+		b.inData = true
+	case frame == wire.FrameEnd:
+		b.end()
+	case frame == wire.FrameMoved:
+		b.fail(refuseMoved(b.r), false)
+	default:
+		b.fail(unexpected(frame, "in a body"), false)
+	}
+}
+
+func (b *body) end() {
+	end, err := b.r.End()
+	switch {
+	case err != nil:
+		b.fail(err, false)
+	case end.Code != "":
+		b.fail(&AbortError{Code: end.Code, Message: end.Message}, true)
+	case b.length >= 0 && b.got != b.length:
+		b.fail(&AbortError{
+			Code: wire.CodeProtocol, Message: "the body is shorter than declared", cause: wire.ErrProtocol,
+		}, false)
+	default:
+		b.trailer, b.err = end.Trailer, io.EOF
+		b.ended(nil, true)
+	}
+}
+
+// fail makes err the answer to every further Read. framed says that the peer ended its direction by the rules.
+func (b *body) fail(err error, framed bool) {
+	abort := b.abort(err)
+	b.err = abort
+	if !framed {
+		b.stream.Reset(resetFor(err))
+	}
+	b.ended(abort, framed)
+}
+
+// complete reports whether all bytes that were declared have been read and only the end frame is out; the caller
+// holds mu.
+func (b *body) complete() bool { return b.err == nil && b.length >= 0 && b.got == b.length }
+
+// takeTrailer returns the trailer after io.EOF.
+func (b *body) takeTrailer() wire.Header {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.trailer
+}

@@ -1,0 +1,197 @@
+// Package exchangetest is the suite that exchanges must pass over every kind of link, and the in-memory link on which
+// their timers are tested. It is for tests only, and knows no transport.
+package exchangetest
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/exchange"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/wire"
+)
+
+// patience bounds every wait of the suite: a test that runs into it has failed.
+const patience = 20 * time.Second
+
+// Links makes one admitted link and returns its ends; it cleans up with t.
+type Links func(t *testing.T) (edge, connector tunnel.Link)
+
+// Suite runs every case over links.
+func Suite(t *testing.T, links Links) {
+	for _, c := range []struct {
+		name string
+		run  func(*testing.T, *pair)
+	}{
+		{"bodies", bodies},
+		{"trailers", trailers},
+		{"interim", interim},
+		{"continue", expectContinue},
+		{"continue refused", expectRefused},
+		{"no body", noBody},
+		{"answer aborted", answerAborted},
+		{"answer never ended", neverEnded},
+		{"handler panics", panics},
+		{"request aborted", requestAborted},
+		{"answer of another length", answerLength},
+		{"request of another length", requestLength},
+		{"cancel before the head", cancelBeforeHead},
+		{"cancel during the answer", cancelDuringAnswer},
+		{"cancel during the request", cancelDuringRequest},
+		{"close frees the handler", closeFrees},
+		{"answer before the request ends", earlyAnswer},
+		{"large answer before the request ends", earlyLargeAnswer},
+		{"back-pressure", backPressure},
+		{"upgrade", upgrade},
+		{"upgrade broken", upgradeBroken},
+		{"upgrade refused", upgradeRefused},
+		{"malformed", malformed},
+		{"many", many},
+		{"link lost", linkLost},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPair(t, links)
+			c.run(t, p)
+		})
+	}
+}
+
+// handler adapts a function.
+type handler func(ctx context.Context, in *exchange.Incoming, out *exchange.Answer)
+
+func (h handler) ServeExchange(ctx context.Context, in *exchange.Incoming, out *exchange.Answer) {
+	h(ctx, in, out)
+}
+
+// pair is a link with a connector that serves whatever handler is set.
+type pair struct {
+	edge   tunnel.Link
+	served chan error // one per exchange that Serve has left
+
+	mu sync.Mutex
+	h  exchange.Handler
+}
+
+func newPair(t *testing.T, links Links) *pair {
+	edge, connector := links(t)
+	p := &pair{edge: edge, served: make(chan error, 1024)}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			s, err := connector.Accept(ctx)
+			if err != nil {
+				return
+			}
+			running.Go(func() { p.serve(ctx, s) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = edge.Close(tunnel.Reason{Code: tunnel.ReasonShutdown})
+		cancel()
+		running.Wait()
+	})
+	return p
+}
+
+func (p *pair) serve(ctx context.Context, s tunnel.Stream) {
+	kind, err := wire.ReadKind(s)
+	if err != nil || kind != wire.StreamExchange {
+		s.Reset(tunnel.ResetProtocol)
+		return
+	}
+	p.mu.Lock()
+	h := p.h
+	p.mu.Unlock()
+	p.served <- exchange.Serve(ctx, s, h)
+}
+
+func (p *pair) handle(h handler) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.h = h
+}
+
+// left waits until the connector's side of one exchange is over.
+func (p *pair) left(t *testing.T) error {
+	t.Helper()
+	select {
+	case err := <-p.served:
+		return err
+	case <-time.After(patience):
+		t.Fatal("the connector still serves the exchange")
+		return nil
+	}
+}
+
+func head(method string, length int64) wire.RequestHead {
+	return wire.RequestHead{
+		Exchange: 1, RequestID: "r1", Tenant: "maple", Site: "main", App: "oscar", Method: method, Scheme: "https",
+		Host: "oscar.maple.localhost:8443", Path: "/oscar/index.jsp", ContentLength: length,
+		Header: wire.Header{{Name: "Accept", Value: "text/html"}, {Name: "X-Latin", Value: "caf\xe9"}},
+	}
+}
+
+func limited(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func (p *pair) do(t *testing.T, req *exchange.Request) *exchange.Response {
+	t.Helper()
+	resp, err := exchange.Do(limited(t), p.edge, req)
+	if err != nil {
+		t.Fatalf("Do: %v", err)
+	}
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	return resp
+}
+
+func readAll(t *testing.T, r io.Reader) []byte {
+	t.Helper()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatalf("body: %v", err)
+	}
+	return b
+}
+
+// wantAbort fails unless err is an abort with code.
+func wantAbort(t *testing.T, err error, code string) {
+	t.Helper()
+	var abort *exchange.AbortError
+	if !errors.As(err, &abort) {
+		t.Fatalf("got %v, want an abort", err)
+	}
+	if abort.Code != code {
+		t.Fatalf("got %v, want code %s", err, code)
+	}
+}
+
+func await(t *testing.T, what string, done <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		t.Fatalf("timed out: %s", what)
+	}
+}
+
+func digest(b []byte) [32]byte { return sha256.Sum256(b) }
+
+// pattern returns n bytes in which a lost, doubled or swapped piece shows.
+func pattern(n int) []byte {
+	b := make([]byte, n)
+	x := uint32(n) + 1
+	for i := range b {
+		x = x*1664525 + 1013904223
+		b[i] = byte(x >> 24)
+	}
+	return b
+}

@@ -1,0 +1,230 @@
+package exchange
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/wire"
+)
+
+// Handler answers exchanges.
+type Handler interface {
+	// ServeExchange answers in with out: Head, bytes, then End or Abort; or Upgrade. ctx ends when the peer gives
+	// the exchange up, the link ends, or ServeExchange returns. Neither in nor out may be used after it returned.
+	// The methods of out may be called from several goroutines.
+	ServeExchange(ctx context.Context, in *Incoming, out *Answer)
+}
+
+// Incoming is a request whose head has arrived and kept the rules of package wire. Nobody has judged it.
+type Incoming struct {
+	Head wire.RequestHead
+	// Body is never nil. With Head.ExpectContinue its first Read sends an Interim 100 if nothing else was sent yet.
+	Body io.Reader
+
+	body *body
+}
+
+// Trailer returns what came after the body; nil before Body returned io.EOF.
+func (in *Incoming) Trailer() wire.Header {
+	if in.body == nil {
+		return nil
+	}
+	return in.body.takeTrailer()
+}
+
+// PanicError is what Serve returns when the handler panicked. The exchange was aborted, the process goes on.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("exchange handler panicked: %v", e.Value) }
+
+// served is one running Serve.
+type served struct {
+	stream tunnel.Stream
+	head   wire.RequestHead
+	in     *body
+	out    *Answer
+	cancel context.CancelCauseFunc
+	abort  func(error) *AbortError
+	// framed says that the request ended by the rules; watched is then closed when the peer has let the stream go.
+	framed  atomic.Bool
+	watched chan struct{}
+}
+
+// Serve answers the exchange on s, of which the kind byte has been read, and returns when both directions have ended.
+// When ctx ends, the stream is reset. The error says why the exchange was not carried to its end: an *AbortError or a
+// *PanicError, for the log; the peer knows already. It never means that the link is broken.
+func Serve(ctx context.Context, s tunnel.Stream, h Handler) error {
+	stop := context.AfterFunc(ctx, func() { s.Reset(tunnel.ResetCancelled) })
+	defer stop()
+	abort := func(err error) *AbortError { return atConnector.abort(ctx, err) }
+	x := &served{stream: s, abort: abort, watched: make(chan struct{})}
+	r := wire.NewReader(s)
+	if err := x.readHead(r); err != nil {
+		s.Reset(resetFor(err))
+		return abort(err)
+	}
+	handling, cancel := context.WithCancelCause(ctx)
+	x.cancel = cancel
+	defer cancel(nil)
+	x.in = &body{stream: s, abort: abort, ended: x.ended, r: r, length: x.head.ContentLength}
+	x.out = newAnswer(x)
+	in := x.incoming()
+	probe := x.startProbe(handling)
+	err := x.handle(handling, h, in)
+	cancel(nil)
+	probe.Stop()
+	x.settle()
+	if err != nil {
+		return err
+	}
+	return x.out.outcome(context.Cause(handling))
+}
+
+func (x *served) readHead(r *wire.Reader) error {
+	if err := x.stream.SetReadDeadline(time.Now().Add(headTimeout)); err != nil {
+		return err
+	}
+	frame, err := r.Next()
+	if err != nil {
+		return err
+	}
+	if frame != wire.FrameRequestHead {
+		return unexpected(frame, "instead of a request head")
+	}
+	if x.head, err = r.RequestHead(); err != nil {
+		return err
+	}
+	return x.stream.SetReadDeadline(time.Time{})
+}
+
+// incoming prepares what the handler sees of the request. Where no body is to come, the end frame is left to a watcher,
+// so that the handler waits for nothing.
+func (x *served) incoming() *Incoming {
+	in := &Incoming{Head: x.head}
+	switch {
+	case x.head.Upgrade != "":
+		in.Body = strings.NewReader("")
+	case x.head.ContentLength == 0:
+		in.Body, in.body = strings.NewReader(""), x.in
+		x.framed.Store(true)
+		go x.watch(true)
+	case x.head.ExpectContinue:
+		in.Body, in.body = &expected{body: x.in, out: x.out}, x.in
+	default:
+		in.Body, in.body = x.in, x.in
+	}
+	return in
+}
+
+// handle runs the handler. A panic ends one exchange, not the process with everybody else's (attack case E12).
+func (x *served) handle(ctx context.Context, h Handler, in *Incoming) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+			x.out.Abort(wire.CodeInternal, "")
+		}
+	}()
+	h.ServeExchange(ctx, in, x.out)
+	x.out.Abort(wire.CodeInternal, "the handler returned without an end") // nothing, if there was one
+	return nil
+}
+
+// ended is the ended function of the request's body.
+func (x *served) ended(cause error, framed bool) {
+	if cause != nil {
+		x.cancel(cause)
+	}
+	if framed {
+		x.framed.Store(true)
+		go x.watch(false)
+	}
+}
+
+// watch waits, after the request has ended, for the peer to let the stream go: with a FIN when it has all of the
+// answer, or with a reset when it no longer wants it. withEnd: the end frame is still to come.
+func (x *served) watch(withEnd bool) {
+	defer close(x.watched)
+	frame, err := x.in.r.Next()
+	if withEnd && err == nil && frame == wire.FrameEnd {
+		var end wire.End
+		if end, err = x.in.r.End(); err == nil && end.Code != "" {
+			err = &AbortError{Code: end.Code, Message: end.Message}
+		}
+		if err == nil {
+			frame, err = x.in.r.Next()
+		}
+	}
+	switch {
+	case err == io.EOF:
+		return
+	case err == nil:
+		err = unexpected(frame, "after the end of a request")
+	}
+	x.cancel(x.abort(err))
+	x.stream.Reset(resetFor(err))
+}
+
+// startProbe finds out that the peer gave up while the request's body is not finished and the handler may be busy with
+// something else than reading it. After the end of the body, watch does that. ctx ends with the handler.
+func (x *served) startProbe(ctx context.Context) *time.Timer {
+	var timer *time.Timer
+	start := make(chan struct{})
+	timer = time.AfterFunc(probeEvery, func() {
+		<-start
+		if x.framed.Load() || ctx.Err() != nil || x.out.upgraded() {
+			return
+		}
+		if err := x.out.send.probe(); err != nil {
+			x.cancel(x.abort(err))
+			return
+		}
+		timer.Reset(probeEvery)
+	})
+	close(start)
+	return timer
+}
+
+// settle ends the stream after the handler has returned. What is left of the request is thrown away until the peer has
+// read the answer and lets the stream go: it must not wait on a window that nobody will open any more, nor lose the
+// answer's last bytes to a reset.
+func (x *served) settle() {
+	x.out.closeConn()
+	if x.framed.Load() {
+		<-x.watched
+		return
+	}
+	x.in.closed.Store(true)
+	x.in.mu.Lock() // a Read that the handler left behind
+	framed := x.in.err != nil && x.framed.Load()
+	x.in.mu.Unlock()
+	if framed {
+		<-x.watched
+		return
+	}
+	_, _ = io.Copy(io.Discard, x.stream)
+}
+
+// expected is the body of a request whose client waits for 100 Continue.
+type expected struct {
+	*body
+	out  *Answer
+	sent atomic.Bool
+}
+
+func (e *expected) Read(p []byte) (int, error) {
+	if !e.sent.Swap(true) {
+		if err := e.out.goOn(); err != nil {
+			return 0, err
+		}
+	}
+	return e.body.Read(p)
+}
