@@ -138,15 +138,15 @@ func (p *Pages) Error(w http.ResponseWriter, r *http.Request, pr Problem) {
 	}
 	p.render(w, r, pr.Status, "error.html", pol, struct {
 		frame
-		Problem Problem
-		Words   string
-		Way     []step
-		Again   bool
+		Words string
+		Way   []step
+		Again bool
 	}{
 		frame: frame{
-			Title: k.words + ".title", AppName: p.appName(p.language(r), pr.App), Clinic: pr.Clinic, App: pr.App, RequestID: pr.RequestID,
+			Title: k.words + ".title", AppName: p.appName(p.language(r), pr.App), Clinic: pr.Clinic, App: pr.App,
+			RequestID: pr.RequestID, Code: pr.Code,
 		},
-		Problem: pr, Words: k.words, Way: way(pr.Side),
+		Words: k.words, Way: way(pr.Side),
 		Again: k.again && (r.Method == http.MethodGet || r.Method == http.MethodHead),
 	})
 }

@@ -15,7 +15,7 @@ type Door struct {
 }
 
 func (d Door) frame(title string) frame {
-	return frame{Title: title, Clinic: d.Clinic, App: d.App, Host: d.Host, RequestID: d.RequestID, Footer: true}
+	return frame{Title: title, Clinic: d.Clinic, App: d.App, Host: d.Host, RequestID: d.RequestID}
 }
 
 // SignIn is the page that asks for the address.
@@ -33,10 +33,12 @@ type SignIn struct {
 
 // SignIn writes the page.
 func (p *Pages) SignIn(w http.ResponseWriter, r *http.Request, status int, s SignIn) {
+	f := s.frame("signin.title")
+	f.Quiet = true
 	p.render(w, r, status, "signin.html", onSignInHost(s.FormAction...), struct {
 		frame
 		SignIn
-	}{s.frame("signin.title"), s})
+	}{f, s})
 }
 
 // Code is the page that asks for the digits.
@@ -52,12 +54,17 @@ type Code struct {
 	FormAction []string
 }
 
+// codePage is Code under a name that hides no field of frame.
+type codePage Code
+
 // Code writes the page.
 func (p *Pages) Code(w http.ResponseWriter, r *http.Request, status int, c Code) {
+	f := c.frame("code.title")
+	f.Quiet = true
 	p.render(w, r, status, "code.html", onSignInHost(c.FormAction...), struct {
 		frame
-		Code
-	}{c.frame("code.title"), c})
+		codePage
+	}{f, codePage(c)})
 }
 
 // Link is a place to go to.
@@ -72,10 +79,12 @@ type SignedIn struct {
 
 // SignedIn writes the page.
 func (p *Pages) SignedIn(w http.ResponseWriter, r *http.Request, s SignedIn) {
+	f := s.frame("signedin.title")
+	f.Quiet = true
 	p.render(w, r, http.StatusOK, "signedin.html", onSignInHost(), struct {
 		frame
 		SignedIn
-	}{s.frame("signedin.title"), s})
+	}{f, s})
 }
 
 // Notice is a page with one message and one way on. Its words are the keys Name+".title", ".text" and, for the way on,

@@ -101,7 +101,8 @@ type frame struct {
 	App       string
 	Host      string
 	RequestID id.Request
-	Footer    bool
+	Code      string // E-…, told to support
+	Quiet     bool   // the foot says that access is recorded; the request number is with the help
 }
 
 // policy says which of our pages may do what.
