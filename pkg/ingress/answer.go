@@ -72,21 +72,13 @@ func (in *Ingress) answer(rule *Rule, x *exchange.Incoming, out *exchange.Answer
 	if err := out.Head(head); err != nil {
 		return err
 	}
-	var dst io.Writer = out
-	if resp.ContentLength < 0 && x.Head.Method != http.MethodHead {
-		f := hop.NewFlusher(out, out.Flush)
-		defer f.Stop()
-		dst = f
-	}
-	if _, err := in.buffers.Copy(dst, resp.Body); err != nil {
+	// The exchange sends what waits after some milliseconds by itself, so nothing is flushed here.
+	if _, err := in.buffers.Copy(out, resp.Body); err != nil {
 		var c *hop.CopyError
 		if errors.As(err, &c) && c.Reading {
 			return fail(wire.CodeOriginAbort, "the clinic's server broke off in the middle of its answer", c.Err)
 		}
 		return fail(wire.CodeClientAbort, "the answer was not taken", err)
-	}
-	if f, ok := dst.(*hop.Flusher); ok {
-		f.Stop()
 	}
 	return out.End(hop.Trailer(resp.Trailer))
 }

@@ -108,7 +108,6 @@ func (t *trip) body(req *http.Request) {
 	}
 	if h.ExpectContinue {
 		req.Header["Expect"] = []string{"100-continue"}
-		up.ask = true
 	}
 	req.Body = up
 }
@@ -155,8 +154,8 @@ func (t *trip) unsent() bool {
 	return t.conn != nil && t.reused && t.conn.written.Load() == t.before
 }
 
-// interim passes an interim answer on, apart from 100: that one is sent when the origin's side begins to take the body,
-// which also covers origins that never ask.
+// interim passes an interim answer on, apart from 100: that one goes out when net/http begins to read the body, which it
+// does once the origin has asked for it or has kept silent for continueAfter.
 func (t *trip) interim(code int, header textproto.MIMEHeader) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -167,16 +166,6 @@ func (t *trip) interim(code int, header textproto.MIMEHeader) error {
 		return nil
 	}
 	return t.out.Interim(wire.Interim{Status: code, Header: hop.AnswerFields(http.Header(header))})
-}
-
-// proceed asks the edge for the body.
-func (t *trip) proceed() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.final {
-		return nil
-	}
-	return t.out.Interim(wire.Interim{Status: http.StatusContinue})
 }
 
 // finish lets no interim answer through any more: the final one follows.
@@ -190,7 +179,6 @@ func (t *trip) finish() {
 // is closed with the body visibly short, never ended as if it were whole.
 type upload struct {
 	trip    *trip
-	ask     bool
 	trailer http.Header
 	closed  atomic.Bool
 }
@@ -200,12 +188,6 @@ var errClosed = errors.New("the request is over")
 func (u *upload) Read(p []byte) (int, error) {
 	if u.closed.Load() {
 		return 0, errClosed
-	}
-	if u.ask {
-		u.ask = false
-		if err := u.trip.proceed(); err != nil {
-			return 0, err
-		}
 	}
 	n, err := u.trip.in.Body.Read(p)
 	switch {

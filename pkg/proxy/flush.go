@@ -1,4 +1,4 @@
-package hop
+package proxy
 
 import (
 	"io"
@@ -9,10 +9,10 @@ import (
 // flushAfter is how long bytes of a stream without a length may wait for more to join them.
 const flushAfter = 2 * time.Millisecond
 
-// Flusher passes the bytes of an answer without a length on and flushes them once the source has paused: a busy source
+// flusher passes the bytes of an answer without a length on and flushes them once the source has paused: a busy source
 // costs one flush every 2 ms at most, an event stream is delayed by no more than that. An answer that ends sooner is never
 // flushed at all.
-type Flusher struct {
+type flusher struct {
 	w     io.Writer
 	flush func() error
 
@@ -22,16 +22,16 @@ type Flusher struct {
 	stopped bool
 }
 
-var _ io.Writer = (*Flusher)(nil)
+var _ io.Writer = (*flusher)(nil)
 
-// NewFlusher writes to w and calls flush; the two never run at the same time. The head counts as bytes that wait.
-func NewFlusher(w io.Writer, flush func() error) *Flusher {
-	f := &Flusher{w: w, flush: flush, pending: true}
+// newFlusher writes to w and calls flush; the two never run at the same time. The head counts as bytes that wait.
+func newFlusher(w io.Writer, flush func() error) *flusher {
+	f := &flusher{w: w, flush: flush, pending: true}
 	f.timer = time.AfterFunc(flushAfter, f.fire)
 	return f
 }
 
-func (f *Flusher) Write(p []byte) (int, error) {
+func (f *flusher) Write(p []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n, err := f.w.Write(p)
@@ -42,7 +42,7 @@ func (f *Flusher) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (f *Flusher) fire() {
+func (f *flusher) fire() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.pending || f.stopped {
@@ -54,7 +54,7 @@ func (f *Flusher) fire() {
 }
 
 // Stop returns once no flush runs and none will.
-func (f *Flusher) Stop() {
+func (f *flusher) Stop() {
 	f.timer.Stop()
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,0 +1,138 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"strconv"
+
+	"github.com/sallyport-dev/sallyport/pkg/exchange"
+	"github.com/sallyport-dev/sallyport/pkg/proxy/hop"
+	"github.com/sallyport-dev/sallyport/pkg/wire"
+)
+
+// transportSecurity keeps browsers on TLS for a year (RFC 6797); subdomains are other people's to decide.
+const transportSecurity = "max-age=31536000"
+
+var errAddress = errors.New("the answer points to an address that may not leave")
+
+// interim passes an informational answer on. 100 is left to net/http, which sends it when the body is first read: and that
+// is after this one came.
+func (c *carrying) interim(i wire.Interim) error {
+	if i.Status == http.StatusContinue {
+		return nil
+	}
+	h := c.w.Header()
+	kept := maps.Clone(h)
+	clear(h)
+	for _, f := range hop.CleanAnswer(i.Header) {
+		h[f.Name] = append(h[f.Name], f.Value)
+	}
+	c.w.WriteHeader(i.Status)
+	clear(h)
+	maps.Copy(h, kept)
+	return nil
+}
+
+// fields writes the answer's fields into the browser's, beside those that the edge set before. An address inside the
+// clinic was turned around by the connector; if one is still there it goes no further.
+func (c *carrying) fields(head *wire.ResponseHead) error {
+	h := c.w.Header()
+	for _, f := range hop.CleanAnswer(head.Header) {
+		verdict := hop.Kept
+		switch f.Name {
+		case "Location", "Content-Location":
+			f.Value, verdict = hop.Location(f.Value, c.Host)
+		case "Refresh":
+			f.Value, verdict = hop.Refresh(f.Value, c.Host)
+		}
+		if verdict == hop.Blocked {
+			return errAddress
+		}
+		h[f.Name] = append(h[f.Name], f.Value)
+	}
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // net/http guesses otherwise
+	}
+	h["Strict-Transport-Security"] = []string{transportSecurity}
+	h["X-Request-Id"] = []string{string(c.RequestID)}
+	return nil
+}
+
+// answer writes head, body and trailer. Only an answer without a length is flushed in between.
+func (c *carrying) answer(resp *exchange.Response) {
+	before := maps.Clone(c.w.Header())
+	if err := c.fields(&resp.Head); err != nil {
+		clear(c.w.Header())
+		maps.Copy(c.w.Header(), before)
+		c.cause = err
+		c.page(wire.CodeOriginProtocol, 0)
+		return
+	}
+	h, status, length := c.w.Header(), resp.Head.Status, resp.Head.ContentLength
+	bodyless := c.r.Method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified
+	if length >= 0 && status != http.StatusNoContent && status != http.StatusNotModified {
+		h["Content-Length"] = []string{strconv.FormatInt(length, 10)}
+	}
+	announced := c.announce(resp.Head.TrailerNames, bodyless || length >= 0)
+	c.w.WriteHeader(status)
+	c.headed, c.result.Status = true, status
+
+	var dst io.Writer = c.w
+	if length < 0 && !bodyless {
+		f := newFlusher(c.w, c.control.Flush)
+		defer f.Stop()
+		dst = f
+	}
+	n, err := c.buffers.Copy(dst, resp.Body)
+	c.result.BytesOut = n
+	if err != nil {
+		c.broken(err)
+		return
+	}
+	c.trailer(resp.Trailer(), announced)
+}
+
+// announce tells the browser which trailer fields will come. A body with a length has no place for them in HTTP/1.1.
+func (c *carrying) announce(names []string, nowhere bool) map[string]bool {
+	if nowhere || len(names) == 0 {
+		return nil
+	}
+	announced := make(map[string]bool, len(names))
+	for _, name := range names {
+		if hop.TrailerName(name) {
+			name = http.CanonicalHeaderKey(name)
+			announced[name] = true
+			c.w.Header().Add("Trailer", name)
+		}
+	}
+	return announced
+}
+
+func (c *carrying) trailer(t wire.Header, announced map[string]bool) {
+	if len(announced) == 0 {
+		return
+	}
+	h := c.w.Header()
+	for name := range announced {
+		// What stands there belonged to the head, which has been sent.
+		delete(h, name)
+	}
+	for _, f := range t {
+		if name := http.CanonicalHeaderKey(f.Name); announced[name] {
+			h[name] = append(h[name], f.Value)
+		}
+	}
+}
+
+// broken notes an answer that ended in its middle.
+func (c *carrying) broken(err error) {
+	c.cause = err
+	var copying *hop.CopyError
+	if errors.As(err, &copying) && !copying.Reading && c.r.Context().Err() == nil {
+		c.result.ErrorCode = wire.CodeClientAbort
+		return
+	}
+	c.result.ErrorCode = c.codeOf(err)
+}

@@ -1,0 +1,209 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sallyport-dev/sallyport/pkg/exchange"
+	"github.com/sallyport-dev/sallyport/pkg/log"
+	"github.com/sallyport-dev/sallyport/pkg/registry"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/web"
+	"github.com/sallyport-dev/sallyport/pkg/wire"
+)
+
+// carrying is one Carry.
+type carrying struct {
+	*Proxy
+	Passage
+	w       http.ResponseWriter
+	r       *http.Request
+	control *http.ResponseController
+	upload  *upload // nil without a body
+	result  Result
+	headed  bool // the answer's head went to the browser
+	cause   error
+
+	mu     sync.Mutex // guards paging, and the deadlines while it is decided
+	paging bool       // an error page is written; the lease's end no longer stops it
+}
+
+// Carry sends r to the passage's site and writes the answer to w. r.Context is the lease: when it ends, the exchange does,
+// on both sides of the tunnel, in whatever it is doing.
+//
+// An answer that breaks off after its head must not look whole to the browser: Carry then concludes and panics with
+// http.ErrAbortHandler, which net/http turns into a broken connection or stream.
+func (p *Proxy) Carry(w http.ResponseWriter, r *http.Request, passage Passage) Result {
+	c := &carrying{Proxy: p, Passage: passage, w: w, r: r, control: http.NewResponseController(w)}
+	began := time.Now()
+	c.run()
+	if c.upload != nil {
+		c.result.BytesIn += c.upload.count.Load()
+	}
+	p.metrics.note(c.result, time.Since(began))
+	c.report()
+	if passage.Conclude != nil {
+		passage.Conclude(c.result)
+	}
+	if c.result.ErrorCode != "" && c.headed && c.result.Status != http.StatusSwitchingProtocols {
+		panic(http.ErrAbortHandler)
+	}
+	return c.result
+}
+
+func (c *carrying) run() {
+	head, ok := c.head()
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithCancel(c.r.Context())
+	defer cancel()
+	// A browser that does not read, or does not send, must not outlive the lease: only a deadline ends those waits.
+	stop := context.AfterFunc(c.r.Context(), c.cut)
+	defer stop()
+	if c.upload = newUpload(c.r, c.control); c.upload != nil {
+		defer c.upload.end()
+	}
+	resp, err := c.ask(ctx, head)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if joined, ok := resp.Upgraded(); ok {
+		c.join(resp, joined)
+		return
+	}
+	if resp.Head.ErrorCode != "" {
+		c.page(known(resp.Head.ErrorCode), resp.Head.Status)
+		return
+	}
+	c.answer(resp)
+}
+
+// cut ends the waits for a browser.
+func (c *carrying) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.paging {
+		return
+	}
+	past := time.Unix(1, 0)
+	_ = c.control.SetWriteDeadline(past)
+	_ = c.control.SetReadDeadline(past)
+}
+
+// ask sends the request over a link. It tries a second link only if the first took no byte and the request is one that
+// may be sent again.
+func (c *carrying) ask(ctx context.Context, head *wire.RequestHead) (*exchange.Response, error) {
+	for again := false; ; again = true {
+		member, err := c.picker.Pick(ctx, c.Tenant.ID, c.App.Site, c.Stick)
+		if err != nil {
+			return nil, &exchange.AbortError{Code: wire.CodeTunnelDown, Message: err.Error()}
+		}
+		head.Generation = member.Generation
+		if head.Assertion, head.OriginAssertion, err = c.Assertions(member.Connector, member.Generation); err != nil {
+			c.cause = err
+			return nil, &exchange.AbortError{Code: wire.CodeInternal, Message: "assertion"}
+		}
+		if !c.fits(head) {
+			return nil, errTooBig
+		}
+		link := &opener{member: member}
+		resp, err := exchange.Do(ctx, link, c.request(head))
+		if err == nil || link.opened || again || c.upload != nil || !safe(head.Method) || ctx.Err() != nil {
+			return resp, err
+		}
+	}
+}
+
+func (c *carrying) request(head *wire.RequestHead) *exchange.Request {
+	req := &exchange.Request{Head: *head, Interim: c.interim}
+	if c.upload != nil {
+		c.upload.lent = true
+		req.Body, req.BodyDone, req.Trailer = c.upload, c.upload.done, c.upload.trailer
+	}
+	return req
+}
+
+// opener notes whether a stream was opened: before that, nothing was sent.
+type opener struct {
+	member *registry.Member
+	opened bool
+}
+
+func (o *opener) Open(ctx context.Context) (tunnel.Stream, error) {
+	s, err := o.member.Open(ctx)
+	o.opened = err == nil
+	return s, err
+}
+
+// safe lists the methods that promise to change nothing (RFC 9110 §9.2.1). At OSCAR the promise does not hold, which is why
+// even they are sent again only when no byte of them was.
+func safe(method string) bool {
+	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
+}
+
+// fail answers an exchange that ended before its head.
+func (c *carrying) fail(err error) {
+	if errors.Is(err, errTooBig) {
+		c.tooBig()
+		return
+	}
+	c.cause = errors.Join(c.cause, err)
+	c.page(c.codeOf(err), 0)
+}
+
+// codeOf says whose doing an error is. A lease that ended is told from a browser that left by its cause: net/http cancels
+// a request without one.
+func (c *carrying) codeOf(err error) string {
+	if ctx := c.r.Context(); ctx.Err() != nil {
+		if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
+			return wire.CodeRevoked
+		}
+		return wire.CodeClientAbort
+	}
+	return known(exchange.Code(err))
+}
+
+// page writes an error page; status 0 leaves it to the code.
+func (c *carrying) page(code string, status int) {
+	c.result.ErrorCode = code
+	if status == 0 {
+		status = web.StatusOf(code)
+	}
+	c.result.Status = status
+	c.mu.Lock()
+	c.paging = true
+	if c.r.Context().Err() != nil {
+		// The deadline that ended the waits would end this write too.
+		_ = c.control.SetWriteDeadline(time.Now().Add(pageWait))
+	}
+	c.mu.Unlock()
+	c.pages.Error(c.w, c.r, web.Problem{
+		Code: code, Status: status, RequestID: c.RequestID, Clinic: c.Tenant.Name, App: c.App.Name,
+	})
+}
+
+// pageWait bounds the writing of an error page to somebody whose lease has ended.
+const pageWait = 3 * time.Second
+
+func (c *carrying) report() {
+	code := c.result.ErrorCode
+	if code == "" {
+		return
+	}
+	level := zap.WarnLevel
+	if code == wire.CodeClientAbort || code == wire.CodeRevoked || code == wire.CodeDenied || code == wire.CodeTooLarge {
+		level = zap.DebugLevel
+	}
+	if entry := c.logger.Check(level, "exchange failed"); entry != nil {
+		entry.Write(log.RequestID(c.RequestID), log.Tenant(c.Tenant.ID), log.Site(c.App.Site), log.App(c.App.ID),
+			zap.String("code", code), zap.Int("status", c.result.Status), zap.Bool("after_head", c.headed), zap.Error(c.cause))
+	}
+}
