@@ -1,0 +1,131 @@
+package guard
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// How slow a body may be. There is no limit on its size or its whole time.
+const (
+	// BodyIdle is how long one read or write may wait for the peer.
+	BodyIdle = 60 * time.Second
+	// MinRate is what a request's body must bring on average, in bytes per second of waiting for it, after the first BodyIdle.
+	MinRate = 240
+)
+
+// ErrSlow ends a request's body that comes too slowly.
+var ErrSlow = errors.New("the request's body comes too slowly")
+
+// Pace bounds how slow a peer may be while a handler reads from it or writes to it. Only waiting for the peer counts: while
+// the handler itself is busy or held up elsewhere, no timer runs. At the end of the body it also checks and strips the
+// trailers, of which net/http takes more than were announced.
+func Pace(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		if r.Body != nil && r.Body != http.NoBody {
+			b := &body{ReadCloser: r.Body, request: r, watch: newWatch(rc.SetReadDeadline)}
+			defer b.watch.stop()
+			r.Body = b
+		}
+		pw := &writer{ResponseWriter: w, rc: rc, watch: newWatch(rc.SetWriteDeadline)}
+		defer pw.watch.stop()
+		next.ServeHTTP(pw, r)
+	})
+}
+
+// watch makes a deadline pass when one wait has lasted for BodyIdle. A deadline that is merely set ahead would do harm:
+// HTTP/2 acts on it even while nobody reads or writes.
+type watch struct {
+	timer *time.Timer
+	fired atomic.Bool
+}
+
+func newWatch(deadline func(time.Time) error) *watch {
+	w := &watch{}
+	w.timer = time.AfterFunc(BodyIdle, func() {
+		w.fired.Store(true)
+		// A writer without deadlines (a test's recorder) has no peer that could be slow.
+		_ = deadline(time.Now())
+	})
+	w.timer.Stop()
+	return w
+}
+
+func (w *watch) start() { w.timer.Reset(BodyIdle) }
+func (w *watch) stop()  { w.timer.Stop() }
+
+type body struct {
+	io.ReadCloser
+	request *http.Request
+	watch   *watch
+	waited  time.Duration
+	bytes   int64
+	err     error
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	began := time.Now()
+	b.watch.start()
+	n, err := b.ReadCloser.Read(p)
+	b.watch.stop()
+	b.waited += time.Since(began)
+	b.bytes += int64(n)
+	switch {
+	case err == io.EOF:
+		b.err = b.trailers()
+	case err != nil && b.watch.fired.Load():
+		b.err = ErrSlow
+	case err != nil:
+		b.err = err
+	case b.waited > BodyIdle && float64(b.bytes) < b.waited.Seconds()*MinRate:
+		b.err = ErrSlow
+	}
+	return n, b.err
+}
+
+func (b *body) trailers() error {
+	if refusal := CheckTrailer(b.request.Trailer); refusal != nil {
+		return refusal
+	}
+	StripTrailer(b.request.Trailer)
+	return io.EOF
+}
+
+type writer struct {
+	http.ResponseWriter
+	rc    *http.ResponseController
+	watch *watch
+}
+
+var (
+	_ http.Flusher  = (*writer)(nil)
+	_ http.Hijacker = (*writer)(nil)
+)
+
+// Unwrap lets http.ResponseController reach what lies below.
+func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *writer) Write(p []byte) (int, error) {
+	w.watch.start()
+	defer w.watch.stop()
+	return w.ResponseWriter.Write(p)
+}
+
+func (w *writer) Flush() { _ = w.FlushError() }
+
+// FlushError is what http.ResponseController calls.
+func (w *writer) FlushError() error {
+	w.watch.start()
+	defer w.watch.stop()
+	return w.rc.Flush()
+}
+
+func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) { return w.rc.Hijack() }
