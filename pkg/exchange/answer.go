@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 	"github.com/sallyport-dev/sallyport/pkg/wire"
 )
 
@@ -26,6 +27,7 @@ type Answer struct {
 	noBody   bool
 	aborted  *AbortError
 	failed   error // of the stream
+	whole    bool  // the end frame left
 	conn     *conn
 }
 
@@ -140,6 +142,7 @@ func (a *Answer) End(trailer wire.Header) error {
 		}
 		return err
 	}
+	a.whole = true
 	return a.x.stream.CloseWrite()
 }
 
@@ -177,7 +180,11 @@ func (a *Answer) Upgrade(h wire.ResponseHead) (Conn, error) {
 	}
 	a.state = switched
 	a.x.in.length = -1
-	a.conn = &conn{stream: a.x.stream, in: a.x.in, out: a.send, release: func() {}}
+	a.conn = &conn{stream: a.x.stream, in: a.x.in, out: a.send, left: func(whole bool) {
+		if !whole {
+			a.x.stream.Reset(tunnel.ResetCancelled)
+		}
+	}}
 	ended := a.x.in.ended
 	a.x.in.ended = func(cause error, framed bool) {
 		a.conn.inEnded(cause, framed)
@@ -231,6 +238,8 @@ func (a *Answer) outcome(cause error) error {
 	defer a.mu.Unlock()
 	var abort *AbortError
 	switch {
+	case a.whole:
+		return nil
 	case errors.As(cause, &abort): // before what the handler made of it
 		return abort
 	case a.aborted != nil:

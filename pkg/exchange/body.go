@@ -4,6 +4,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 	"github.com/sallyport-dev/sallyport/pkg/wire"
@@ -120,4 +121,12 @@ func (b *body) takeTrailer() wire.Header {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.trailer
+}
+
+// finished reads the FIN that follows the end frame: a transport takes a stream for ended only when its reader has seen
+// that. It reports whether it came, and nothing else; it waits for closeTimeout at most.
+func (b *body) finished() bool {
+	_ = b.stream.SetReadDeadline(time.Now().Add(closeTimeout))
+	_, err := b.r.Next()
+	return err == io.EOF
 }

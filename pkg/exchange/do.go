@@ -199,7 +199,7 @@ func (c *call) response(req *Request, head wire.ResponseHead) (*Response, error)
 			return nil, fmt.Errorf("an upgrade that was not asked for: %w", wire.ErrProtocol)
 		}
 		c.in.length = -1
-		resp.conn = &conn{stream: c.stream, in: c.in, out: c.out, release: func() { c.release() }}
+		resp.conn = &conn{stream: c.stream, in: c.in, out: c.out, left: c.switchedOff}
 		c.in.ended = resp.conn.inEnded
 		resp.Body = resp.conn
 		return resp, nil
@@ -224,14 +224,20 @@ func bodyless(method string, status int) bool {
 }
 
 // ended is the ended function of the answer's body: with the answer whole, the request is over too, sent or not.
-func (c *call) ended(cause error, framed bool) {
-	if framed && c.sent.Load() {
-		_ = c.stream.CloseWrite()
+func (c *call) ended(_ error, framed bool) {
+	if framed && c.sent.Load() && c.stream.CloseWrite() == nil && c.in.finished() {
 		c.finish()
 		return
 	}
 	c.stop(tunnel.ResetCancelled)
-	_ = cause // the body's next Read returns it
+}
+
+// switchedOff is called when both directions of an upgraded connection have ended, or it was abandoned.
+func (c *call) switchedOff(whole bool) {
+	if !whole || !c.in.finished() {
+		c.stream.Reset(tunnel.ResetCancelled)
+	}
+	c.finish()
 }
 
 // stop gives the stream up; it does nothing to one that has ended.

@@ -26,7 +26,8 @@ type conn struct {
 	ended    bool // our end frame was sent
 	peerDone bool // the peer's end frame was read
 	closed   bool
-	release  func() // called once, by Close
+	// left is called once, by Close: whole if both directions had ended by then.
+	left func(whole bool)
 }
 
 var _ Conn = (*conn)(nil)
@@ -69,10 +70,7 @@ func (c *conn) Close() error {
 		return nil
 	}
 	c.closed = true
-	if !c.ended || !c.peerDone {
-		c.stream.Reset(tunnel.ResetCancelled)
-	}
-	c.release()
+	c.left(c.ended && c.peerDone)
 	return nil
 }
 
