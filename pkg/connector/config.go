@@ -1,0 +1,115 @@
+package connector
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sallyport-dev/sallyport/pkg/exchange"
+	"github.com/sallyport-dev/sallyport/pkg/log"
+	"github.com/sallyport-dev/sallyport/pkg/metric"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+)
+
+// The transports that Config.Transport may name.
+const (
+	TransportAuto      = "auto"
+	TransportQUIC      = "quic"
+	TransportWebSocket = "websocket"
+)
+
+// Config of a connector. Keys of the configuration file are in the tags; the fields without one are for programs that
+// embed a connector.
+type Config struct {
+	// StateDir holds what enrolment made: identity.json and key.pem. Only this process may read it.
+	StateDir string `conf:"state_dir" help:"directory with identity.json and key.pem"`
+	// Ingress is the file with the rules that say which origin serves which host and path.
+	Ingress string `conf:"ingress" help:"file with the ingress rules"`
+	// Listen is the loopback address for /ready and /metrics; port 0 takes a free one, empty serves neither.
+	Listen string `conf:"listen" help:"loopback address for /ready and /metrics"`
+	// Transport is auto (QUIC, and WebSocket where QUIC is not up within a second), quic or websocket.
+	Transport string `conf:"transport" help:"auto, quic or websocket"`
+	// DrainTimeout is how long exchanges may take to finish when the process is asked to stop.
+	DrainTimeout time.Duration `conf:"drain_timeout" help:"how long running exchanges may take to finish at stop"`
+	// Log is the form of the operational log.
+	Log log.Config `conf:"log"`
+
+	// Logger is where the log goes; nil for nowhere.
+	Logger *zap.Logger
+	// Metrics is the registry behind /metrics; nil makes one.
+	Metrics *metric.Registry
+	// QUIC and WebSocket dial in place of the built-in dialers.
+	QUIC, WebSocket tunnel.Dialer
+	// Handler takes admitted exchanges in place of the ingress, whose rules are still read.
+	Handler exchange.Handler
+}
+
+// Default is the configuration of an installed service.
+func Default() *Config {
+	return &Config{
+		StateDir: "/var/lib/sallyport-connector", Ingress: "/etc/sallyport/ingress.yaml", Listen: "127.0.0.1:9466",
+		Transport: TransportAuto, DrainTimeout: 30 * time.Second, Log: log.Default(),
+	}
+}
+
+// withDefaults fills what an embedding program left out; Listen stays as it is, because empty means something.
+func (c Config) withDefaults() Config {
+	if c.Transport == "" {
+		c.Transport = TransportAuto
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = 30 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	if c.Metrics == nil {
+		c.Metrics = metric.New()
+	}
+	return c
+}
+
+// Validate reports every fault at once.
+func (c *Config) Validate() error {
+	var faults []error
+	for key, path := range map[string]string{"state_dir": c.StateDir, "ingress": c.Ingress} {
+		if path == "" || path != filepath.Clean(path) {
+			faults = append(faults, fmt.Errorf("%s: %q is not a clean path", key, path))
+		}
+	}
+	if c.Listen != "" {
+		if err := checkLoopback(c.Listen); err != nil {
+			faults = append(faults, fmt.Errorf("listen: %w", err))
+		}
+	}
+	switch c.Transport {
+	case TransportAuto, TransportQUIC, TransportWebSocket, "":
+	default:
+		faults = append(faults, fmt.Errorf("transport: %q: use auto, quic or websocket", c.Transport))
+	}
+	if c.DrainTimeout < 0 || c.DrainTimeout > 10*time.Minute {
+		faults = append(faults, errors.New("drain_timeout: use 0s to 10m"))
+	}
+	return errors.Join(faults...)
+}
+
+// checkLoopback takes literal loopback addresses only: a name could resolve to anything, and the status pages are not
+// authenticated.
+func checkLoopback(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%q: want 127.0.0.1:port or [::1]:port", address)
+	}
+	if addr, err := netip.ParseAddr(host); err != nil || !addr.IsLoopback() {
+		return fmt.Errorf("%q is no loopback address: use 127.0.0.1:port or [::1]:port", address)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return fmt.Errorf("%q: bad port", address)
+	}
+	return nil
+}

@@ -1,0 +1,150 @@
+// Package connector is the process beside the origin, assembled: it dials the edge and keeps a link up, checks every exchange
+// against the assertion that came with it, and hands what holds to the ingress. It has no listener but a loopback one for
+// readiness and metrics. What an origin is, and what HTTP means, is ingress's; how a link is opened is controlclient's.
+package connector
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sallyport-dev/sallyport/pkg/build"
+	"github.com/sallyport-dev/sallyport/pkg/control/controlclient"
+	"github.com/sallyport-dev/sallyport/pkg/exchange"
+	"github.com/sallyport-dev/sallyport/pkg/ingress"
+	"github.com/sallyport-dev/sallyport/pkg/log"
+	"github.com/sallyport-dev/sallyport/pkg/metric"
+	"github.com/sallyport-dev/sallyport/pkg/run"
+	"github.com/sallyport-dev/sallyport/pkg/service"
+	"github.com/sallyport-dev/sallyport/pkg/token"
+)
+
+// ErrRevoked is in the chain of Run's error when the operator revoked this connector's enrolment. Dialling on would change
+// nothing: a new invitation is needed.
+var ErrRevoked = errors.New("this connector's enrolment was revoked at the edge: ask for a new invitation and enrol again")
+
+// Connector is one run of the process.
+type Connector struct {
+	cfg      Config
+	identity Identity
+	logger   *zap.Logger
+	ingress  *ingress.Ingress
+	links    *links
+	gate     *gate
+	status   net.Listener
+	metrics  *metric.Registry
+	notify   *service.Notifier
+	started  time.Time
+}
+
+// New reads the state that enrolment left and the ingress rules, and opens the loopback listener. Everything that is wrong
+// with them is in the error.
+func New(cfg Config) (*Connector, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	identity, key, errState := LoadState(cfg.StateDir)
+	rules, errRules := LoadRules(cfg.Ingress)
+	if err := errors.Join(errState, errRules); err != nil {
+		return nil, err
+	}
+	target, err := identity.Target()
+	if err != nil {
+		return nil, err
+	}
+	logger := cfg.Logger.With(log.Connector(identity.Connector), log.Tenant(identity.Tenant), log.Site(identity.Site))
+	instance := make([]byte, 16)
+	_, _ = rand.Read(instance) // never fails: it ends the process instead
+
+	c := &Connector{cfg: cfg, identity: identity, logger: logger, metrics: cfg.Metrics, notify: service.NewNotifier(), started: time.Now()}
+	c.ingress = ingress.New(ingress.Config{Rules: rules, Logger: logger, Metrics: cfg.Metrics})
+	open := controlclient.Config{
+		Connector: identity.Connector, Key: key, Pinned: token.NewPinned(identity.RootKey), Clock: new(controlclient.Clock),
+		Instance: hex.EncodeToString(instance), Software: build.Version(),
+	}
+	handler := exchange.Handler(c.ingress)
+	if cfg.Handler != nil {
+		handler = cfg.Handler
+	}
+	c.gate = newGate(identity, open.Pinned.Verifier(token.Assertion), open.Clock.Now, handler, logger, cfg.Metrics)
+	c.links = newLinks(cfg, identity, target, open, c.gate, c.origins, logger)
+	if cfg.Listen == "" {
+		return c, nil
+	}
+	if c.status, err = net.Listen("tcp", cfg.Listen); err != nil {
+		return nil, fmt.Errorf("status listen: %w", err)
+	}
+	return c, nil
+}
+
+// LoadRules reads an ingress file; the error joins every fault in it.
+func LoadRules(path string) (*ingress.Rules, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("ingress rules: %w", err)
+	}
+	rules, faults := ingress.Load(text)
+	for i, fault := range faults {
+		faults[i] = fmt.Errorf("%s: %w", path, fault)
+	}
+	return rules, errors.Join(faults...)
+}
+
+// Identity says who this connector is.
+func (c *Connector) Identity() Identity { return c.identity }
+
+// StatusAddr is where /ready and /metrics are served; nil when they are not.
+func (c *Connector) StatusAddr() net.Addr {
+	if c.status == nil {
+		return nil
+	}
+	return c.status.Addr()
+}
+
+// Run keeps the connector up until ctx ends; then it takes nothing new, finishes what runs within DrainTimeout, and returns
+// nil. A network or an edge that is away never ends it. A revoked enrolment does, with ErrRevoked.
+func (c *Connector) Run(ctx context.Context) error {
+	group := &run.Group{DrainTimeout: c.cfg.DrainTimeout}
+	if c.status != nil {
+		group.Add(run.Part{Name: "status", Run: c.serveStatus})
+	}
+	group.Add(run.Part{Name: "origin health", Run: c.watchOrigins})
+	group.Add(run.Part{Name: "links", Run: c.links.run, Drain: c.drain})
+	group.Add(run.Part{Name: "service manager", Run: c.report})
+	c.logger.Info("connector starts", zap.String("edge", c.identity.Edge), zap.String("version", build.Version()))
+	err := group.Run(ctx)
+	c.notify.Stopping()
+	c.logger.Info("connector stops", zap.Error(err))
+	return err
+}
+
+func (c *Connector) watchOrigins(ctx context.Context) error {
+	err := c.ingress.Run(ctx)
+	<-ctx.Done()
+	return err
+}
+
+// drain tells the edge to send nothing more and waits for what runs.
+func (c *Connector) drain(ctx context.Context) {
+	c.notify.Stopping()
+	c.logger.Info("connector drains", zap.Int("exchanges", c.gate.count()))
+	c.links.leave(c.cfg.DrainTimeout)
+	if left := c.gate.idle(ctx); left > 0 {
+		c.logger.Warn("exchanges cut off after the drain", zap.Int("exchanges", left))
+	}
+}
+
+// report tells the service manager how it goes. That the links' lock can be taken is what "alive" means: a process that hangs
+// there is better restarted.
+func (c *Connector) report(ctx context.Context) error {
+	c.notify.Ready()
+	return c.notify.Watch(ctx, func() string { return c.Status().summary() })
+}

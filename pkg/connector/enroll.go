@@ -1,0 +1,75 @@
+package connector
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/sallyport-dev/sallyport/pkg/control/controlclient"
+	"github.com/sallyport-dev/sallyport/pkg/enroll"
+	"github.com/sallyport-dev/sallyport/pkg/fault"
+)
+
+// Enrolment is what the pasted line says.
+type Enrolment struct {
+	// StateDir is made, mode 0700, if it is not there.
+	StateDir string
+	// Edge is the edge's URL.
+	Edge string
+	// Code is the single-use code.
+	Code string
+	// CAPin or CAFile say how to know the edge's certificate; with neither the system's roots count.
+	CAPin, CAFile string
+}
+
+// Enroll makes the key on this machine, spends the code and writes down what the edge answered. A directory that holds an
+// enrolment is left as it is (fault.Exists).
+func Enroll(ctx context.Context, e Enrolment) (Identity, error) {
+	edge, err := enroll.EdgeURL(e.Edge)
+	if err != nil {
+		return Identity{}, err
+	}
+	i := Identity{Edge: edge, CAPin: e.CAPin}
+	if e.CAFile != "" {
+		text, err := os.ReadFile(e.CAFile)
+		if err != nil {
+			return Identity{}, fault.New(fault.Invalid, "CA file: %v", err)
+		}
+		i.CAPEM = string(text)
+	}
+	target, err := i.Target()
+	if err != nil {
+		return Identity{}, err
+	}
+	key, err := prepare(e.StateDir)
+	if err != nil {
+		return Identity{}, err
+	}
+	got, err := controlclient.Enroll(ctx, target, e.Code, key.Public().(ed25519.PublicKey))
+	if err != nil {
+		return Identity{}, err
+	}
+	i.Connector, i.Tenant, i.Site, i.RootKey = got.Connector, got.Tenant, got.Site, got.RootKey
+	text, err := json.MarshalIndent(i, "", "  ")
+	if err != nil {
+		return Identity{}, err
+	}
+	return i, writeFile(e.StateDir, identityFile, append(text, '\n'))
+}
+
+// prepare makes directory and key, so that nothing can fail for want of them once the code is spent.
+func prepare(dir string) (ed25519.PrivateKey, error) {
+	if _, err := os.Stat(filepath.Join(dir, identityFile)); !errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.Exists, "%s holds an enrolment already; to replace it, stop the connector and remove %s and %s there",
+			dir, identityFile, keyFile).Because(err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	return makeKey(dir)
+}

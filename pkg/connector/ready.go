@@ -1,0 +1,147 @@
+package connector
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
+
+	"github.com/sallyport-dev/sallyport/pkg/id"
+)
+
+// States of Status.
+const (
+	StatusReady    = "ready"    // a link is up and the origins answered lately
+	StatusNoLink   = "no-link"  // the edge is not reached
+	StatusOrigin   = "origin"   // the link is up, an origin does not answer
+	StatusDraining = "draining" // finishing what runs
+)
+
+// Status is what /ready answers, as JSON; 200 when Status is ready, 503 otherwise.
+type Status struct {
+	Status           string       `json:"status"`
+	ReadyConnections int          `json:"readyConnections"`
+	ConnectorID      id.Connector `json:"connectorId"`
+	// Protocol is the transport of the link: quic or websocket.
+	Protocol string `json:"protocol,omitempty"`
+	// RoundTripMS is how long the last heartbeat took, milliseconds.
+	RoundTripMS float64        `json:"roundTripMs,omitempty"`
+	Origins     []OriginStatus `json:"origins"`
+	// UptimeSeconds is how long this process has run.
+	UptimeSeconds int64 `json:"uptimeSeconds"`
+}
+
+// OriginStatus is one origin in Status.
+type OriginStatus struct {
+	Origin  string `json:"origin"`
+	Healthy bool   `json:"healthy"`
+	// Problem says what the last check found; empty when it was content.
+	Problem string `json:"problem,omitempty"`
+	// Answered is when the origin answered last; absent when it never did.
+	Answered *time.Time `json:"answered,omitempty"`
+}
+
+// Status tells how the connector fares now. A heartbeat that was answered within the last 10 s is what counts as a link, an
+// answer within the origin's own check interval as an origin.
+func (c *Connector) Status() Status {
+	s := Status{ConnectorID: c.identity.Connector, Origins: []OriginStatus{}, UptimeSeconds: int64(time.Since(c.started).Seconds())}
+	healthy := true
+	for _, h := range c.ingress.Health() {
+		o := OriginStatus{Origin: h.Origin, Healthy: h.Healthy, Problem: h.Problem}
+		if !h.Answered.IsZero() {
+			o.Answered = &h.Answered
+		}
+		s.Origins = append(s.Origins, o)
+		healthy = healthy && h.Healthy
+	}
+	transport, trip, up := c.links.fresh()
+	if up {
+		s.ReadyConnections, s.Protocol, s.RoundTripMS = 1, transport, float64(trip.Microseconds())/1000
+	}
+	switch {
+	case c.links.isLeaving():
+		s.Status = StatusDraining
+	case !up:
+		s.Status = StatusNoLink
+	case !healthy:
+		s.Status = StatusOrigin
+	default:
+		s.Status = StatusReady
+	}
+	return s
+}
+
+// summary is one line for the service manager.
+func (s Status) summary() string {
+	switch s.Status {
+	case StatusReady:
+		return fmt.Sprintf("ready over %s", s.Protocol)
+	case StatusOrigin:
+		return "linked, but an origin does not answer"
+	case StatusDraining:
+		return "finishing what runs"
+	}
+	return "no link to the edge; dialling"
+}
+
+// origins is what heartbeats tell the edge: names and states, no addresses.
+func (c *Connector) origins() []*tunnelv1.OriginHealth {
+	var out []*tunnelv1.OriginHealth
+	for i, h := range c.ingress.Health() {
+		o := &tunnelv1.OriginHealth{Name: fmt.Sprintf("origin-%d", i+1), Healthy: h.Healthy, State: "ok"}
+		if !h.Healthy {
+			o.State = "unwell"
+		}
+		if !h.Probed.IsZero() {
+			o.CheckedMs = h.Probed.UnixMilli()
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+// serveStatus serves /ready and /metrics on the loopback listener until ctx ends.
+func (c *Connector) serveStatus(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
+		s := c.Status()
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		if s.Status != StatusReady {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_ = json.NewEncoder(w).Encode(s) // a reader that is gone wants no answer
+	})
+	mux.Handle("GET /metrics", c.metrics.Handler())
+	server := &http.Server{
+		Handler: localOnly(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second,
+		IdleTimeout: 30 * time.Second, MaxHeaderBytes: 8 << 10,
+	}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.Serve(c.status); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// localOnly refuses requests that name another host: a page in a browser on this machine could have its own name resolve here.
+func localOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		if addr, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !addr.IsLoopback()) {
+			http.Error(w, "this listener is for this machine", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,59 @@
+package connector
+
+import (
+	"sync"
+
+	"github.com/sallyport-dev/sallyport/pkg/token"
+	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
+)
+
+// running knows the exchanges that run now, so that a revocation can end them.
+type running struct {
+	mu   sync.Mutex // guards both
+	next uint64
+	byID map[uint64]*exchangeOf
+}
+
+type exchangeOf struct {
+	claims token.Claims
+	end    func()
+	ended  sync.Once
+	ending sync.WaitGroup
+}
+
+func newRunning() *running { return &running{byID: map[uint64]*exchangeOf{}} }
+
+// add notes an exchange; end is called once, on a goroutine of its own, if it is revoked. done takes the exchange out and waits
+// for an end that runs, because what end uses is gone after that.
+func (r *running) add(c token.Claims, end func()) (done func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.next++
+	key := r.next
+	x := &exchangeOf{claims: c, end: end}
+	r.byID[key] = x
+	return func() {
+		r.mu.Lock()
+		delete(r.byID, key)
+		r.mu.Unlock()
+		x.ending.Wait()
+	}
+}
+
+// end ends the exchanges that a revocation names. Telling the edge can take seconds when it does not read, so the exchanges
+// do not wait for one another, nor the control stream for any of them.
+func (r *running) end(revoked *tunnelv1.Revoke) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, x := range r.byID {
+		if names(revoked, x.claims) {
+			x.ended.Do(func() { x.ending.Go(x.end) })
+		}
+	}
+}
+
+func (r *running) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.byID)
+}
