@@ -1,0 +1,125 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sallyport-dev/sallyport/pkg/audit"
+	"github.com/sallyport-dev/sallyport/pkg/id"
+	"github.com/sallyport-dev/sallyport/pkg/identity"
+	"github.com/sallyport-dev/sallyport/pkg/policy"
+	"github.com/sallyport-dev/sallyport/pkg/session"
+	"github.com/sallyport-dev/sallyport/pkg/tenant"
+)
+
+// BenchmarkDecide measures what recording costs a request: alone, and with 64 at a time that share commits. The machine
+// under it is measured in the same run, as one write of a page and its sync; "×sync" is the ratio to that, and the figure
+// to compare.
+func BenchmarkDecide(b *testing.B) {
+	for _, bench := range []struct {
+		name    string
+		callers int
+	}{{"alone", 1}, {"64 at a time", 64}} {
+		b.Run(bench.name, func(b *testing.B) {
+			dir := b.TempDir()
+			before := syncCost(b, dir)
+			db := open(b, filepath.Join(dir, "edge.db"))
+			recorder := audit.NewRecorder(db.Audit(), audit.RecorderConfig{}, zap.NewNop())
+			ctx, cancel := context.WithCancel(b.Context())
+			var running sync.WaitGroup
+			running.Go(func() { _ = recorder.Run(ctx) })
+			b.ReportAllocs()
+			b.ResetTimer()
+			decideAll(b, recorder, bench.callers)
+			b.StopTimer()
+			cancel()
+			running.Wait()
+			unit := (before + syncCost(b, dir)) / 2
+			b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(unit), "×sync")
+			b.ReportMetric(float64(unit), "sync-ns")
+		})
+	}
+}
+
+// decideAll shares b.N decisions among callers that each wait for their own.
+func decideAll(b *testing.B, recorder *audit.Recorder, callers int) {
+	d := audit.Decision{Tenant: "maple", Request: id.NewRequest(), Time: time.Now(), App: id.NewApp(), Site: "main",
+		Principal: policy.Principal{Kind: policy.UserPrincipal, ID: string(id.NewUser()), Issuer: "sallyport"},
+		Session:   id.NewSession(), Methods: []string{"otp"}, ClientIP: "192.0.2.7", Method: "GET", Host: "oscar.maple.example",
+		Path: "/oscar/demographic/demographiccontrol.jsp", Effect: policy.Allow, Reason: "rule", Rule: "r1"}
+	todo := make(chan struct{}, b.N)
+	for range b.N {
+		todo <- struct{}{}
+	}
+	close(todo)
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for range todo {
+				sequence, err := recorder.Decide(b.Context(), d)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				recorder.Conclude(audit.Outcome{Tenant: d.Tenant, Sequence: sequence, Status: 200})
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// syncCost is the median time of appending a page to a file and syncing it.
+func syncCost(b *testing.B, dir string) time.Duration {
+	b.Helper()
+	f, err := os.CreateTemp(dir, "sync")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	page := make([]byte, 4096)
+	const n = 101
+	times := make([]time.Duration, 0, n)
+	for range n {
+		start := time.Now()
+		if _, err := f.Write(page); err != nil {
+			b.Fatal(err)
+		}
+		if err := f.Sync(); err != nil {
+			b.Fatal(err)
+		}
+		times = append(times, time.Since(start))
+	}
+	slices.Sort(times)
+	return times[n/2]
+}
+
+// BenchmarkSessionByReference measures the look-up that every request of a browser makes.
+func BenchmarkSessionByReference(b *testing.B) {
+	db := open(b, filepath.Join(b.TempDir(), "edge.db"))
+	ctx, now := b.Context(), time.Now()
+	u := identity.User{Tenant: "maple", ID: id.NewUser(), Issuer: identity.LocalIssuer, Subject: "lee"}
+	one := session.Session{Tenant: "maple", ID: id.NewSession(), User: u.ID, Created: now, LastSeen: now,
+		Expires: now.Add(time.Hour), IdleFor: time.Hour}
+	const hash, host = "hash", "signin.maple.example"
+	err := errors.Join(
+		db.Tenants().CreateTenant(ctx, tenant.Tenant{ID: "maple", SignInHost: host}),
+		db.Identity().CreateUser(ctx, u),
+		db.Sessions().CreateSession(ctx, one, session.Reference{Tenant: "maple", Hash: hash, Session: one.ID, Host: host}))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := db.Sessions().SessionByReference(b.Context(), "maple", hash, host); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
