@@ -1,5 +1,5 @@
 // Package admin owns every change that an operator makes: it checks the input, does it through the domain's stores, logs
-// that it was done, and wakes those who follow changes, so that a running edge knows at once. Neither the API nor a page
+// that it was done; the store's change log then tells the running edge at once. Neither the API nor a page
 // sees a Store. How a call arrives and that only the operator may make it is adminapi's work.
 package admin
 
@@ -53,8 +53,6 @@ type Config struct {
 	Mail  Sender
 	Texts mail.Texts
 	Links Links
-	// Kick wakes the followers of the change log.
-	Kick func()
 	// EdgeHost is the edge's own name, under which tenants' hosts are made by default; EdgeURL is what connectors dial.
 	EdgeHost string
 	EdgeURL  string
@@ -77,8 +75,7 @@ func New(c Config) *Service {
 	return &Service{c}
 }
 
-// done logs a change and makes the running edge look at it.
+// done logs a change.
 func (s *Service) done(action string, t id.Tenant, fields ...zap.Field) {
 	s.Logger.Info("administration", append([]zap.Field{zap.String("action", action), log.Tenant(t)}, fields...)...)
-	s.Kick()
 }

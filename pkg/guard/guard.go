@@ -9,12 +9,12 @@ import (
 
 // The codes of refusals, shown on error pages.
 const (
-	CodeRequest     = "E-REQUEST"     // the request is not well formed
+	CodeRequest     = "E-BAD-REQUEST" // the request is not well formed
 	CodeMethod      = "E-METHOD"      // a method that is not let through
 	CodeHeaders     = "E-HEADERS"     // too many or too long headers or cookies
-	CodeMisdirected = "E-MISDIRECTED" // the connection was made for another host
+	CodeMisdirected = "E-WRONG-HOST"  // the connection was made for another host
 	CodeWebSocket   = "E-WEBSOCKET"   // no WebSocket here, or not from this page
-	CodeBusy        = "E-BUSY"        // too many at once; later it may go through
+	CodeBusy        = "E-OVERLOAD"    // too many at once; later it may go through
 )
 
 // Refusal is why a request is not let in.

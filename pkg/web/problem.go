@@ -78,6 +78,10 @@ func kindOf(code string) kind {
 		return kind{http.StatusBadRequest, SideNone, "badrequest", false}
 	case "E-METHOD":
 		return kind{http.StatusMethodNotAllowed, SideNone, "badrequest", false}
+	case "E-HEADERS":
+		return kind{http.StatusRequestHeaderFieldsTooLarge, SideNone, "badrequest", false}
+	case "E-WEBSOCKET":
+		return kind{http.StatusForbidden, SideNone, "denied", false}
 	case "E-TOO-LARGE":
 		return kind{http.StatusRequestEntityTooLarge, SideNone, "toolarge", false}
 	case "E-OVERLOAD":

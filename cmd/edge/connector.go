@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	adminv1 "github.com/sallyport-dev/sallyport/proto/admin/v1"
+)
+
+func (p *program) connectorCommand() *cobra.Command {
+	connector := p.withTenant(&cobra.Command{Use: "connector", Short: "The programs beside the origins"})
+	connector.AddCommand(p.connectorInvite(), p.connectorList(), p.connectorRevoke())
+	return connector
+}
+
+func (p *program) connectorInvite() *cobra.Command {
+	var site string
+	cmd := &cobra.Command{
+		Use: "invite", Short: "Print the line to paste on the clinic's machine; it works once", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			tenant, err := p.theTenant(cmd.Context())
+			if err != nil {
+				return err
+			}
+			resp, err := p.client().InviteConnector(cmd.Context(), &adminv1.InviteConnectorRequest{Tenant: tenant, Site: site})
+			if err != nil {
+				return p.explain(err)
+			}
+			if p.output != "table" {
+				return p.show(cmd.OutOrStdout(), resp, "", nil, "")
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "Paste this on the clinic's machine. It works once, until %s:\n", when(resp.ExpiresMs))
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), resp.Command)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&site, "site", "main", "the site that it will serve")
+	return cmd
+}
+
+func (p *program) connectorList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List a clinic's connectors and their links", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			tenant, err := p.theTenant(cmd.Context())
+			if err != nil {
+				return err
+			}
+			resp, err := p.client().ListConnectors(cmd.Context(), &adminv1.ListConnectorsRequest{Tenant: tenant})
+			if err != nil {
+				return p.explain(err)
+			}
+			var rows [][]string
+			for _, c := range resp.Connectors {
+				rows = append(rows, []string{c.Id, c.Site, connectorState(c), links(c.Links)})
+			}
+			return p.show(cmd.OutOrStdout(), resp, "CONNECTOR\tSITE\tSTATE\tLINKS", rows, "no connector yet: edge connector invite")
+		},
+	}
+}
+
+func connectorState(c *adminv1.Connector) string {
+	switch {
+	case c.RevokedMs != 0:
+		return "revoked " + when(c.RevokedMs)
+	case c.Frozen != "":
+		return "frozen: " + c.Frozen
+	case len(c.Links) == 0:
+		return "no link"
+	}
+	return "linked"
+}
+
+func links(all []*adminv1.Link) string {
+	var out []string
+	for _, l := range all {
+		out = append(out, fmt.Sprintf("%s from %s since %s", l.Transport, l.Remote, when(l.SinceMs)))
+	}
+	return strings.Join(out, "; ")
+}
+
+func (p *program) connectorRevoke() *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke CONNECTOR", Short: "End a connector for good; its links are cut within seconds", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			tenant, err := p.theTenant(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if _, err := p.client().RevokeConnector(cmd.Context(), &adminv1.RevokeConnectorRequest{Tenant: tenant, Connector: args[0]}); err != nil {
+				return p.explain(err)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is revoked\n", printable(args[0]))
+			return err
+		},
+	}
+}

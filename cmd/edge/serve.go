@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport-dev/sallyport/pkg/edge"
+	"github.com/sallyport-dev/sallyport/pkg/log"
+)
+
+func (p *program) initCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "init", Short: "Prepare this machine: state directory, master.key, store, local CA", Args: cobra.NoArgs,
+		Long: "Prepares the state directory. What is there already is left as it is.\n" +
+			"Back up master.key apart from the store: without it, nothing that is sealed can be read.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			made, err := edge.Init(cmd.Context(), p.config)
+			for _, line := range made {
+				fmt.Fprintln(cmd.OutOrStdout(), line)
+			}
+			return err
+		},
+	}
+	p.settingFlags(cmd.Flags())
+	return cmd
+}
+
+func (p *program) serveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Run the edge", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			logger, err := log.New(os.Stderr, p.config.Log.Format, p.config.Log.Level)
+			if err != nil {
+				return &usageError{err}
+			}
+			e, err := edge.New(cmd.Context(), p.config, logger)
+			if err != nil {
+				return err
+			}
+			return e.Run(cmd.Context())
+		},
+	}
+	p.settingFlags(cmd.Flags())
+	return cmd
+}
+
+func (p *program) configCommand() *cobra.Command {
+	config := &cobra.Command{Use: "config", Short: "Check the configuration"}
+	validate := &cobra.Command{
+		Use: "validate", Short: "Read the configuration as serve would, and report every fault", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// Whoever gets here has passed load, which found no fault.
+			fmt.Fprintln(cmd.OutOrStdout(), "the configuration is valid")
+			return nil
+		},
+	}
+	p.settingFlags(validate.Flags())
+	config.AddCommand(validate)
+	return config
+}

@@ -1,0 +1,108 @@
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/sallyport-dev/sallyport/pkg/log"
+	"github.com/sallyport-dev/sallyport/pkg/mail"
+	"github.com/sallyport-dev/sallyport/pkg/route"
+)
+
+// Config is everything that can be set of an edge. The keys are the YAML file's; flags and environment variables follow from
+// them (package conf). The zero value of a key is its documented default.
+type Config struct {
+	// StateDir holds what must survive: the store, master.key, the local CA and the admin socket. Back it up whole.
+	StateDir string `conf:"state_dir" help:"directory of the store, master.key and the local CA"`
+	// Host is the edge's own name: connectors dial it, and tenants' hosts are made beside it by default.
+	Host string `conf:"host" help:"the edge's own host name"`
+	// Listen is the address for TCP and UDP alike.
+	Listen string `conf:"listen" help:"address for browsers and connectors, TCP and UDP"`
+	// PublicPort is the port that browsers and connectors use, when something forwards it to Listen; 0 means Listen's own.
+	PublicPort int `conf:"public_port" help:"port that the world sees, if it is not listen's"`
+	// QUIC can be switched off where UDP cannot reach the edge; connectors then use WebSocket.
+	QUIC bool `conf:"quic" help:"take connectors over UDP"`
+	// Loopback serves /metrics and /ready; it must be a loopback address.
+	Loopback string `conf:"loopback" help:"loopback address for /metrics and /ready"`
+	// Certificates are PEM files, read again when they change. Without any, the local CA that init made issues them.
+	Certificates []Certificate `conf:"certificates"`
+	Mail         mail.Config   `conf:"mail"`
+	Log          log.Config    `conf:"log"`
+}
+
+// Certificate is a chain and its key.
+type Certificate struct {
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// Default is the configuration of an edge that nobody configured.
+func Default() Config {
+	return Config{
+		StateDir: "/var/lib/sallyport-edge", Host: "edge.localhost", Listen: ":8443", QUIC: true, Loopback: "127.0.0.1:9465",
+		Mail: mail.Default(), Log: log.Default(),
+	}
+}
+
+// Validate finds every fault at once.
+func (c *Config) Validate() error {
+	var faults []error
+	if host, err := route.CanonicalHost(c.Host); err != nil || host != c.Host {
+		faults = append(faults, fmt.Errorf("host: %q is no canonical host name (lower case, no port)", c.Host))
+	}
+	if _, port, err := net.SplitHostPort(c.Listen); err != nil || port == "" {
+		faults = append(faults, fmt.Errorf("listen: %q: write :443 or address:port", c.Listen))
+	}
+	if c.PublicPort < 0 || c.PublicPort > 65535 {
+		faults = append(faults, fmt.Errorf("public_port: %d: want 0 to 65535", c.PublicPort))
+	}
+	if err := loopbackOnly(c.Loopback); err != nil {
+		faults = append(faults, err)
+	}
+	for i, pair := range c.Certificates {
+		if pair.Cert == "" || pair.Key == "" {
+			faults = append(faults, fmt.Errorf("certificates[%d]: both cert and key are needed", i))
+		}
+	}
+	if c.StateDir == "" {
+		faults = append(faults, errors.New("state_dir: is empty"))
+	}
+	return errors.Join(faults...)
+}
+
+// loopbackOnly refuses to serve metrics to the world.
+func loopbackOnly(address string) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("loopback: %q: write 127.0.0.1:port", address)
+	}
+	if ip := net.ParseIP(strings.Trim(host, "[]")); ip == nil || !ip.IsLoopback() {
+		return fmt.Errorf("loopback: %q is no loopback address: metrics are not for the world", address)
+	}
+	return nil
+}
+
+// Socket is where the admin API listens.
+func (c *Config) Socket() string { return filepath.Join(c.StateDir, "admin.sock") }
+
+func (c *Config) masterKey() string { return filepath.Join(c.StateDir, "master.key") }
+func (c *Config) database() string  { return filepath.Join(c.StateDir, "sallyport.db") }
+func (c *Config) localCA() string   { return filepath.Join(c.StateDir, "ca") }
+
+// port is what stands behind a host in a URL, ":8443", or nothing for 443.
+func (c *Config) port(listening net.Addr) string {
+	port := c.PublicPort
+	if port == 0 {
+		if _, text, err := net.SplitHostPort(listening.String()); err == nil {
+			port, _ = strconv.Atoi(text)
+		}
+	}
+	if port == 443 {
+		return ""
+	}
+	return ":" + strconv.Itoa(port)
+}

@@ -1,0 +1,160 @@
+// Package edge owns the edge as a whole: what it is made of (this file), its configuration, its one port (listen.go), the way
+// of a request (serve.go, read it first), the connectors' links, and how it starts and drains. Anything that a lower package
+// can own is there.
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/sallyport-dev/sallyport/pkg/access"
+	"github.com/sallyport-dev/sallyport/pkg/audit"
+	"github.com/sallyport-dev/sallyport/pkg/certs"
+	"github.com/sallyport-dev/sallyport/pkg/change"
+	"github.com/sallyport-dev/sallyport/pkg/control/controlserver"
+	"github.com/sallyport-dev/sallyport/pkg/guard"
+	"github.com/sallyport-dev/sallyport/pkg/login"
+	"github.com/sallyport-dev/sallyport/pkg/mail"
+	"github.com/sallyport-dev/sallyport/pkg/metric"
+	"github.com/sallyport-dev/sallyport/pkg/proxy"
+	"github.com/sallyport-dev/sallyport/pkg/registry"
+	"github.com/sallyport-dev/sallyport/pkg/route"
+	"github.com/sallyport-dev/sallyport/pkg/secret"
+	"github.com/sallyport-dev/sallyport/pkg/store"
+	"github.com/sallyport-dev/sallyport/pkg/token"
+	"github.com/sallyport-dev/sallyport/pkg/web"
+)
+
+// Edge is one edge process.
+type Edge struct {
+	config Config
+	logger *zap.Logger
+
+	// What is kept, and who follows it.
+	sealer   *secret.Sealer
+	store    *store.DB
+	follower *change.Follower
+	keyring  *token.Keyring
+
+	// The one port.
+	sockets *sockets
+	certs   *certs.Manager
+	metrics *metric.Registry
+
+	// The way of a request.
+	routes   route.Current
+	limits   *guard.Limits
+	access   *access.Access
+	recorder *audit.Recorder
+	proxy    *proxy.Proxy
+	login    *login.Login
+	pages    *web.Pages
+	tunnel   http.Handler // the edge's own host
+	port     string       // what stands behind a host in URLs, ":8443"
+	refused  *prometheus.CounterVec
+
+	// The other end.
+	registry *registry.Registry
+	control  *controlserver.Server
+	links    *links
+
+	mailer *mail.Mailer // nil without a mail server
+	outbox *mail.Queue
+}
+
+// New opens the store and the sockets and assembles everything; nothing is served before Run. ctx bounds New alone.
+func New(ctx context.Context, config Config, logger *zap.Logger) (*Edge, error) {
+	e := &Edge{config: config, logger: logger, metrics: metric.New()}
+	for _, step := range []func(context.Context) error{
+		e.openStore, e.openPort, e.openMail, e.assembleTunnel, e.assembleRequests, e.follow,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, errors.Join(err, e.Close())
+		}
+	}
+	return e, nil
+}
+
+// Close lets go of what New opened. Run closes by itself.
+func (e *Edge) Close() error {
+	var faults []error
+	if e.sockets != nil {
+		faults = append(faults, e.sockets.Close())
+	}
+	if e.store != nil {
+		faults = append(faults, e.store.Close())
+	}
+	return errors.Join(faults...)
+}
+
+// Addr is where the edge listens, TCP and UDP alike.
+func (e *Edge) Addr() net.Addr { return e.sockets.tcp.Addr() }
+
+func (e *Edge) openStore(ctx context.Context) (err error) {
+	if e.store, e.sealer, err = openStore(ctx, e.config); err != nil {
+		return err
+	}
+	e.follower = change.NewFollower(e.store.Changes(), 0, e.logger)
+	e.store.WhenChanged(e.follower.Kick)
+	if e.keyring, err = token.NewKeyring(ctx, e.store.Keys(), time.Now); err != nil {
+		return fmt.Errorf("signing keys: %w", err)
+	}
+	e.recorder = audit.NewRecorder(e.store.Audit(), audit.RecorderConfig{Metrics: e.metrics}, e.logger)
+	return nil
+}
+
+func (e *Edge) openPort(ctx context.Context) (err error) {
+	c := certs.Config{HostAllowed: e.routes.Known, Logger: e.logger, Metrics: e.metrics}
+	for _, pair := range e.config.Certificates {
+		c.Pairs = append(c.Pairs, certs.Pair{CertFile: pair.Cert, KeyFile: pair.Key})
+	}
+	if len(c.Pairs) == 0 {
+		c.LocalCA = e.config.localCA()
+	}
+	if e.certs, err = certs.New(c); err != nil {
+		return err
+	}
+	e.sockets, err = listen(ctx, e.config.Listen, e.config.QUIC)
+	return err
+}
+
+// noMail answers for a mail server that is not configured.
+type noMail struct{}
+
+func (noMail) Send(context.Context, mail.Message) error {
+	return errors.New("no mail server is configured (mail.host)")
+}
+
+func (e *Edge) openMail(context.Context) (err error) {
+	sender := mail.Sender(noMail{})
+	if e.config.Mail.Host != "" {
+		if e.mailer, err = mail.New(e.config.Mail); err != nil {
+			return err
+		}
+		sender = e.mailer
+	} else {
+		e.logger.Warn("no mail server is configured: nobody can sign in by an e-mailed code")
+	}
+	e.outbox = mail.NewQueue(mail.QueueConfig{Sender: sender, Logger: e.logger, Metrics: e.metrics})
+	return nil
+}
+
+func (e *Edge) assembleTunnel(context.Context) error {
+	e.registry = registry.New(registry.Config{Logger: e.logger, Metrics: e.metrics})
+	e.control = controlserver.New(controlserver.Config{
+		Keyring: e.keyring, Enroll: e.store.Enroll(), Registry: e.registry, Logger: e.logger, Metrics: e.metrics,
+	})
+	quic, err := e.listenQUIC()
+	if err != nil {
+		return err
+	}
+	e.links = newLinks(e.control, quic, e.logger)
+	return nil
+}

@@ -1,0 +1,68 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/certs"
+	"github.com/sallyport-dev/sallyport/pkg/secret"
+	"github.com/sallyport-dev/sallyport/pkg/store"
+	"github.com/sallyport-dev/sallyport/pkg/token"
+)
+
+// Init prepares a state directory: master.key, the store, the first signing keys and, unless certificates are configured,
+// the local CA. What exists already is left as it is, so that it may run again. It returns a line for each thing that it
+// made.
+func Init(ctx context.Context, c Config) (made []string, err error) {
+	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	if missing(c.masterKey()) {
+		if err := secret.CreateMaster(c.masterKey()); err != nil {
+			return made, err
+		}
+		made = append(made, "master key   "+c.masterKey()+"   (back it up apart from the store)")
+	}
+	if len(c.Certificates) == 0 && missing(c.localCA()) {
+		if err := certs.InitLocalCA(c.localCA()); err != nil {
+			return made, err
+		}
+		made = append(made, "local CA     "+c.localCA()+"   (for trying out: browsers do not know it)")
+	}
+	fresh := missing(c.database())
+	db, _, err := openStore(ctx, c)
+	if err != nil {
+		return made, err
+	}
+	_, err = token.NewKeyring(ctx, db.Keys(), time.Now)
+	if err := errors.Join(err, db.Close()); err != nil {
+		return made, err
+	}
+	if fresh {
+		made = append(made, "store        "+c.database())
+	}
+	if len(made) == 0 {
+		made = append(made, c.StateDir+" is prepared already")
+	}
+	return made, nil
+}
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, os.ErrNotExist)
+}
+
+func openStore(ctx context.Context, c Config) (*store.DB, *secret.Sealer, error) {
+	if missing(c.masterKey()) {
+		return nil, nil, fmt.Errorf("%s is missing: run `edge init` on a new machine, or restore it from the back-up", c.masterKey())
+	}
+	sealer, err := secret.LoadMaster(c.masterKey())
+	if err != nil {
+		return nil, nil, err
+	}
+	db, err := store.Open(ctx, store.Config{Path: c.database()}, sealer)
+	return db, sealer, err
+}

@@ -1,0 +1,87 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/sallyport-dev/sallyport/pkg/control/controlserver"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/wslink"
+)
+
+// links takes the connectors' links of both transports and hands each to control, which admits it or not.
+type links struct {
+	control *controlserver.Server
+	quic    tunnel.Listener // nil when QUIC is off
+	logger  *zap.Logger
+
+	mu      sync.Mutex // guards closed; a link may be added to serving only while it is false
+	closed  bool
+	stop    context.CancelFunc
+	ctx     context.Context // ends every link; the links outlive the request that brought them
+	serving sync.WaitGroup
+}
+
+func newLinks(control *controlserver.Server, quic tunnel.Listener, logger *zap.Logger) *links {
+	ctx, stop := context.WithCancel(context.Background())
+	return &links{control: control, quic: quic, logger: logger, ctx: ctx, stop: stop}
+}
+
+// Run accepts links over QUIC until ctx ends, then ends all links.
+func (l *links) Run(ctx context.Context) error {
+	err := l.accept(ctx)
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.control.Close()
+	l.stop()
+	l.serving.Wait()
+	return err
+}
+
+func (l *links) accept(ctx context.Context) error {
+	if l.quic == nil {
+		<-ctx.Done()
+		return nil
+	}
+	for {
+		link, err := l.quic.Accept(ctx)
+		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		l.serve(link)
+	}
+}
+
+// serve speaks with a link until it ends.
+func (l *links) serve(link tunnel.Link) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		_ = link.Close(tunnel.Reason{Code: tunnel.ReasonShutdown, Message: "the edge stops"})
+		return
+	}
+	l.serving.Go(func() {
+		if err := l.control.ServeLink(l.ctx, link); err != nil {
+			l.logger.Info("link not admitted", zap.Error(err))
+		}
+	})
+}
+
+// ServeHTTP takes a link over WebSocket.
+func (l *links) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	link, err := wslink.Accept(w, r, wslink.Config{})
+	if err != nil {
+		l.logger.Info("websocket link refused", zap.Error(err))
+		return
+	}
+	l.serve(link)
+}

@@ -1,0 +1,94 @@
+package edge
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/access"
+	"github.com/sallyport-dev/sallyport/pkg/admin"
+	"github.com/sallyport-dev/sallyport/pkg/change"
+	"github.com/sallyport-dev/sallyport/pkg/control/controlserver"
+	"github.com/sallyport-dev/sallyport/pkg/enroll"
+	"github.com/sallyport-dev/sallyport/pkg/guard"
+	"github.com/sallyport-dev/sallyport/pkg/identity/emailotp"
+	"github.com/sallyport-dev/sallyport/pkg/login"
+	"github.com/sallyport-dev/sallyport/pkg/mail"
+	"github.com/sallyport-dev/sallyport/pkg/proxy"
+	"github.com/sallyport-dev/sallyport/pkg/session"
+	"github.com/sallyport-dev/sallyport/pkg/token"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/wslink"
+	"github.com/sallyport-dev/sallyport/pkg/web"
+)
+
+// assembleRequests puts the way of a request together.
+func (e *Edge) assembleRequests(context.Context) (err error) {
+	if e.pages, err = web.New(); err != nil {
+		return err
+	}
+	e.limits = guard.NewLimits(guard.DefaultLimits(), nil, e.metrics)
+	e.access = access.New(access.Config{
+		Keys: e.keyring, Sessions: e.store.Sessions(), Services: e.store.Services(), Users: e.store.Identity(),
+		Apps: e.store.Tenants(), Recorder: e.recorder, Follower: e.follower, Logger: e.logger, Metrics: e.metrics,
+	})
+	e.proxy = proxy.New(proxy.Config{Registry: e.registry, Pages: e.pages, Logger: e.logger, Metrics: e.metrics})
+	e.port, e.tunnel = e.config.port(e.Addr()), e.tunnelHost()
+	e.refused = e.metrics.Counter("sallyport_edge_refused_total", "Requests refused for their form, by reason.", "reason")
+	port, err := e.publicPort()
+	if err != nil {
+		return err
+	}
+	e.login = login.New(login.Config{
+		Sessions: session.NewKeeper(e.store.Sessions(), session.Limits{}, time.Now),
+		Codes:    emailotp.New(e.store.Codes(), e.store.Identity(), e.sealer, time.Now),
+		Users:    e.store.Identity(), Sealer: e.sealer, Minter: e.keyring, Outbox: e.outbox, Pages: e.pages, Apps: e.store.Tenants(),
+		JWKS: func() []byte { return e.keyring.JWKS(token.Access, token.Origin) }, Port: port, RequestID: requestID,
+		Logger: e.logger, Metrics: e.metrics,
+	})
+	return nil
+}
+
+func (e *Edge) publicPort() (int, error) {
+	text := strings.TrimPrefix(e.config.port(e.Addr()), ":")
+	if text == "" {
+		return 443, nil
+	}
+	return strconv.Atoi(text)
+}
+
+// follow fixes from where changes are followed, then loads what they are applied to.
+func (e *Edge) follow(ctx context.Context) error {
+	e.follower.Subscribe("routes", []change.Kind{change.Tenant, change.App}, func(ctx context.Context, _ []change.Change) error {
+		return e.routes.Reload(ctx, e.store.Tenants(), e.config.Host)
+	})
+	e.follower.Subscribe("control", controlserver.Follows(), e.control.Follow)
+	if err := e.follower.Begin(ctx); err != nil {
+		return err
+	}
+	return e.routes.Reload(ctx, e.store.Tenants(), e.config.Host)
+}
+
+// tunnelHost serves the edge's own name: links over WebSocket, and enrolment.
+func (e *Edge) tunnelHost() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(controlserver.EnrollPath, e.control.EnrollHandler())
+	mux.Handle(wslink.Path, e.links)
+	return mux
+}
+
+// admin is what the admin socket leads to.
+func (e *Edge) admin() *admin.Service {
+	port := e.config.port(e.Addr())
+	c := admin.Config{
+		Tenants: e.store.Tenants(), Identity: e.store.Identity(), Sessions: e.store.Sessions(), Tokens: e.store.Services(),
+		Connectors: e.store.Enroll(), Inviter: enroll.NewService(e.store.Enroll(), time.Now), Minter: e.keyring, Texts: mail.English(),
+		Links: e.registry, EdgeHost: e.config.Host, EdgeURL: "https://" + e.config.Host + port, Port: port,
+		CAPin: e.certs.Pin(e.config.Host), Logger: e.logger,
+	}
+	if e.mailer != nil {
+		c.Mail = e.mailer
+	}
+	return admin.New(c)
+}
