@@ -12,7 +12,7 @@ import (
 // pipeBuffer is what a direction of a Pipe holds, as a kernel's socket buffers do.
 const pipeBuffer = 256 << 10
 
-// Pipe is a TCP connection in memory: buffered, with deadlines, and with a network that can fail.
+// Pipe is a TCP connection in memory: buffered, with deadlines, a delay of a millisecond, and a network that can fail.
 type Pipe struct {
 	ends [2]*pipeEnd
 }
@@ -38,7 +38,8 @@ func (p *Pipe) Kill(end End) { _ = p.ends[end].Close() }
 // lane is one direction.
 type lane struct {
 	mu      sync.Mutex
-	buf     []byte
+	queue   []packet
+	held    int  // bytes in queue
 	ended   bool // the writer has closed, and the reader may know
 	broken  bool // the reader has closed, and the writer may know
 	hole    bool
@@ -68,8 +69,8 @@ type pipeEnd struct {
 
 var _ net.Conn = (*pipeEnd)(nil)
 
-// wait blocks until l changes, the deadline changes or it passes.
-func (e *pipeEnd) wait(changed chan struct{}, deadline *time.Time, set *chan struct{}) error {
+// wait blocks until the lane changes, due comes, or the deadline changes or passes.
+func (e *pipeEnd) wait(changed chan struct{}, due time.Time, deadline *time.Time, set *chan struct{}) error {
 	e.mu.Lock()
 	if *set == nil {
 		*set = make(chan struct{})
@@ -80,12 +81,14 @@ func (e *pipeEnd) wait(changed chan struct{}, deadline *time.Time, set *chan str
 		return net.ErrClosed
 	}
 	var expired <-chan time.Time
+	if !until.IsZero() && time.Until(until) <= 0 {
+		return os.ErrDeadlineExceeded
+	}
+	if until.IsZero() || !due.IsZero() && due.Before(until) {
+		until = due
+	}
 	if !until.IsZero() {
-		left := time.Until(until)
-		if left <= 0 {
-			return os.ErrDeadlineExceeded
-		}
-		timer := time.NewTimer(left)
+		timer := time.NewTimer(time.Until(until))
 		defer timer.Stop()
 		expired = timer.C
 	}
@@ -104,19 +107,26 @@ func (e *pipeEnd) Read(p []byte) (int, error) {
 		}
 		e.in.mu.Lock()
 		changed := e.in.changed
-		if len(e.in.buf) > 0 {
-			n := copy(p, e.in.buf)
-			e.in.buf = e.in.buf[n:]
-			e.in.mu.Unlock()
-			e.in.change(func(*lane) {})
-			return n, nil
+		var due time.Time
+		if len(e.in.queue) > 0 {
+			head := &e.in.queue[0]
+			if due = head.due; !time.Now().Before(due) {
+				n := copy(p, head.data)
+				if head.data = head.data[n:]; len(head.data) == 0 {
+					e.in.queue = e.in.queue[1:]
+				}
+				e.in.held -= n
+				e.in.mu.Unlock()
+				e.in.change(func(*lane) {})
+				return n, nil
+			}
 		}
 		ended := e.in.ended
 		e.in.mu.Unlock()
-		if ended {
+		if ended && due.IsZero() {
 			return 0, io.EOF
 		}
-		if err := e.wait(changed, &e.reading, &e.readSet); err != nil {
+		if err := e.wait(changed, due, &e.reading, &e.readSet); err != nil {
 			return 0, err
 		}
 	}
@@ -134,12 +144,13 @@ func (e *pipeEnd) Write(p []byte) (int, error) {
 			return written, syscall.EPIPE
 		}
 		changed := e.out.changed
-		n := min(len(p), pipeBuffer-len(e.out.buf)-e.out.lost)
+		n := min(len(p), pipeBuffer-e.out.held-e.out.lost)
 		if n > 0 {
 			if e.out.hole {
 				e.out.lost += n
 			} else {
-				e.out.buf = append(e.out.buf, p[:n]...)
+				e.out.queue = append(e.out.queue, packet{time.Now().Add(packetDelay), append([]byte(nil), p[:n]...)})
+				e.out.held += n
 			}
 		}
 		e.out.mu.Unlock()
@@ -148,7 +159,7 @@ func (e *pipeEnd) Write(p []byte) (int, error) {
 			p, written = p[n:], written+n
 			continue
 		}
-		if err := e.wait(changed, &e.writing, &e.writeSet); err != nil {
+		if err := e.wait(changed, time.Time{}, &e.writing, &e.writeSet); err != nil {
 			return written, err
 		}
 	}

@@ -1,0 +1,88 @@
+package wslink
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+)
+
+// errRefused is returned after a request that asks for no tunnel has been answered.
+var errRefused = errors.New("not a tunnel request")
+
+// Accept turns a request for Path into a link, which is held. It takes HTTP/1.1 over TLS 1.3 only and answers anything
+// else with a 4xx that says why. The handler may return while the link lives; http.Server no longer knows of it, so who
+// drains closes links too.
+func Accept(w http.ResponseWriter, r *http.Request, conf Config) (tunnel.Link, error) {
+	if status, why := refusal(r); status != 0 {
+		http.Error(w, why, status)
+		return nil, errRefused
+	}
+	conf = conf.withDefaults(fewStreams, manyStreams)
+	hijacked := &hijacker{ResponseWriter: w, limit: conf.WriteLimit}
+	ws, err := websocket.Accept(hijacked, r, &websocket.AcceptOptions{
+		Subprotocols:    []string{Subprotocol},
+		CompressionMode: websocket.CompressionDisabled,
+	})
+	if err != nil {
+		return nil, err
+	}
+	l, err := newLink(ws, hijacked.corked, hijacked.socket, *r.TLS, conf, false)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func refusal(r *http.Request) (status int, why string) {
+	offered := strings.FieldsFunc(strings.Join(r.Header.Values("Sec-WebSocket-Protocol"), ","), func(c rune) bool { return c == ',' || c == ' ' })
+	switch {
+	case r.ProtoMajor != 1 || r.ProtoMinor < 1:
+		return http.StatusUpgradeRequired, "the tunnel is a WebSocket over HTTP/1.1"
+	case r.TLS == nil || r.TLS.Version < tls.VersionTLS13:
+		return http.StatusForbidden, "the tunnel needs TLS 1.3"
+	case r.Header.Get("Origin") != "":
+		return http.StatusForbidden, "the tunnel is not for browsers"
+	case !slices.Contains(offered, Subprotocol):
+		return http.StatusBadRequest, "the tunnel's WebSocket protocol is " + Subprotocol
+	}
+	return 0, ""
+}
+
+// hijacker puts a cork between the WebSocket library and the connection that it hijacks.
+type hijacker struct {
+	http.ResponseWriter
+	limit  time.Duration
+	socket net.Conn
+	corked *cork
+}
+
+var _ http.Hijacker = (*hijacker)(nil)
+
+// Hijack implements http.Hijacker.
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, buffered, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	// The server's deadlines for a request's header and body are still set.
+	if err := c.SetDeadline(time.Time{}); err != nil {
+		_ = c.Close()
+		return nil, nil, err
+	}
+	h.socket = c
+	if under, ok := c.(interface{ NetConn() net.Conn }); ok {
+		h.socket = under.NetConn()
+	}
+	keepUnsentSmall(h.socket)
+	h.corked = newCork(c, h.limit)
+	return h.corked, bufio.NewReadWriter(buffered.Reader, bufio.NewWriter(h.corked)), nil
+}

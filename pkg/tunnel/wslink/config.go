@@ -1,0 +1,90 @@
+// Package wslink owns links over TCP: yamux over the binary messages of one WebSocket over TLS 1.3, HTTP/1.1 only. It is
+// the only home of yamux and of the WebSocket library. It knows no proxies and no frames.
+//
+// What yamux lacks, and where it is made up for:
+//   - It has no reset, and Close is a half-close only: control.go carries resets on the first stream of the session,
+//     beside the streams, so that they reach a peer that writes and never reads, and overtake unread bytes.
+//   - It ends streams of a dead session with io.EOF, as if they were whole: stream.go tells the two apart.
+//   - It writes a frame's header and payload apart: conn.go gathers them in one message.
+//   - It limits nothing but its backlog: link.go caps streams.
+//   - Its keep-alive takes a saturated link for a dead one: watch.go judges by what arrives.
+//   - Its Close does not close the TCP connection under every condition: link.go does.
+package wslink
+
+import (
+	"io"
+	"log"
+	"time"
+
+	"github.com/hashicorp/yamux"
+)
+
+// Path is where an edge serves the tunnel; Subprotocol is what both sides must name (RFC 6455 §1.9).
+const (
+	Path        = "/.sallyport/tunnel"
+	Subprotocol = "sallyport.v1"
+)
+
+// Config holds the limits of links. The zero value has the defaults.
+type Config struct {
+	// Ping is how often the peer is probed; default 3 s.
+	Ping time.Duration
+	// Silence is how long nothing may arrive before the link ends; default 7 s. It must hold two pings.
+	Silence time.Duration
+	// WriteLimit is how long one write of at most 16 KiB may wait for the TCP connection; default 4 s. What times out
+	// there leaves half a message behind, so it ends the link.
+	WriteLimit time.Duration
+	// MaxIncoming is how many streams the peer may have open at once, MaxOutgoing how many this side opens before Open
+	// waits. yamux announces no credit, so each side knows the other's limit: by default the side that dialled takes
+	// 4,096 and opens 256, the side that accepted takes 256 and opens 4,096. A quarter more is taken, because the two
+	// sides see a stream end at different times.
+	MaxIncoming, MaxOutgoing int
+	// Window is the receive window of a stream; default 1 MiB, right where small exchanges share the link. A link for
+	// bulk alone may take 4 MiB.
+	Window uint32
+}
+
+const (
+	manyStreams = 4096
+	fewStreams  = 256
+	// maxChunk is the largest payload of a frame: one yamux Write blocks every other stream until it is through.
+	maxChunk = 16 << 10
+	// maxMessage is the largest WebSocket message taken from a peer.
+	maxMessage = 64 << 10
+	// closeLimit bounds the closing handshake.
+	closeLimit = 800 * time.Millisecond
+	// yamuxLimit is yamux's write limit. It also counts the time that a frame waits behind those of other streams, which
+	// on a slow line with many writers is long without anything being wrong; Config.WriteLimit and Config.Silence are
+	// what finds a dead connection.
+	yamuxLimit = 30 * time.Second
+)
+
+func (c Config) withDefaults(incoming, outgoing int) Config {
+	c.Ping = orDefault(c.Ping, 3*time.Second)
+	c.Silence = orDefault(c.Silence, 7*time.Second)
+	c.WriteLimit = orDefault(c.WriteLimit, 4*time.Second)
+	c.MaxIncoming = orDefault(c.MaxIncoming, incoming)
+	c.MaxOutgoing = orDefault(c.MaxOutgoing, outgoing)
+	c.Window = max(orDefault(c.Window, 1<<20), 256<<10)
+	return c
+}
+
+func (c Config) yamux() *yamux.Config {
+	return &yamux.Config{
+		AcceptBacklog:          2 * manyStreams,
+		EnableKeepAlive:        false,
+		KeepAliveInterval:      c.Ping,
+		ConnectionWriteTimeout: yamuxLimit,
+		MaxStreamWindowSize:    c.Window,
+		StreamOpenTimeout:      0, // a peer that acknowledges nothing is silent, or only slow
+		StreamCloseTimeout:     0, // else a half-closed stream is killed while the other half still flows
+		Logger:                 log.New(io.Discard, "", 0),
+	}
+}
+
+func orDefault[T ~int | ~int64 | ~uint32](v, def T) T {
+	if v > 0 {
+		return v
+	}
+	return def
+}

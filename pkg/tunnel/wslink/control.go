@@ -1,0 +1,109 @@
+package wslink
+
+import (
+	"encoding/binary"
+	"io"
+	"sync"
+
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+)
+
+// The first stream of a session, opened by the side that dialled, carries messages of nine bytes both ways:
+//
+//	kind (1) · stream id (4) · code (4)
+//
+//	reset: the sender has abandoned the stream and reads and writes nothing more there
+//	seen:  the answer to reset
+//
+// yamux's FIN means "all bytes were written" and nothing else, so a side that abandons a stream must not send it before
+// the other side knows: the FIN would arrive on the stream while the reset still waits on this one, and half a body
+// would pass for a whole one. So FIN follows the answer. Unknown kinds are skipped.
+const (
+	messageSize = 9
+
+	messageReset byte = 1
+	messageSeen  byte = 2
+)
+
+type message struct {
+	kind   byte
+	stream uint32
+	code   uint32
+}
+
+func (m message) append(b []byte) []byte {
+	b = append(b, m.kind)
+	b = binary.BigEndian.AppendUint32(b, m.stream)
+	return binary.BigEndian.AppendUint32(b, m.code)
+}
+
+func parseMessage(b [messageSize]byte) message {
+	return message{kind: b[0], stream: binary.BigEndian.Uint32(b[1:]), code: binary.BigEndian.Uint32(b[5:])}
+}
+
+// outbox queues messages without ever blocking, so that Reset can be called from anywhere. It holds at most two
+// messages per stream that the link knows.
+type outbox struct {
+	mu    sync.Mutex
+	queue []message
+	ready chan struct{}
+}
+
+func newOutbox() *outbox { return &outbox{ready: make(chan struct{}, 1)} }
+
+func (o *outbox) put(m message) {
+	o.mu.Lock()
+	o.queue = append(o.queue, m)
+	o.mu.Unlock()
+	select {
+	case o.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (o *outbox) drain(buf []byte) []byte {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, m := range o.queue {
+		buf = m.append(buf)
+	}
+	o.queue = o.queue[:0]
+	return buf
+}
+
+// sendControl writes what is in the outbox to the control stream until the link ends.
+func (l *Link) sendControl(w io.Writer) error {
+	var buf []byte
+	for {
+		select {
+		case <-l.ending.Done():
+			return nil
+		case <-l.outbox.ready:
+		}
+		buf = l.outbox.drain(buf[:0])
+		for chunk := buf; len(chunk) > 0; {
+			n := min(len(chunk), maxChunk)
+			if _, err := w.Write(chunk[:n]); err != nil {
+				return err
+			}
+			chunk = chunk[n:]
+		}
+	}
+}
+
+// receiveControl acts on the peer's messages until the link ends.
+func (l *Link) receiveControl(r io.Reader) error {
+	var b [messageSize]byte
+	for {
+		if _, err := io.ReadFull(r, b[:]); err != nil {
+			return err
+		}
+		m := parseMessage(b)
+		switch m.kind {
+		case messageReset:
+			l.onReset(m.stream, tunnel.ResetCode(m.code))
+		case messageSeen:
+			l.onSeen(m.stream)
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package wslink
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+)
+
+// dialLimit bounds one attempt: TCP, TLS and the upgrade.
+const dialLimit = 15 * time.Second
+
+// Dialer opens links over TCP.
+type Dialer struct {
+	Config Config
+	// Connect opens the TCP connection to address; nil resolves and dials it directly. With it, address is the
+	// target's host:port as it was given, so that something in between can resolve it.
+	Connect func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+var _ tunnel.Dialer = (*Dialer)(nil)
+
+// Transport is "websocket".
+func (d *Dialer) Transport() string { return transportName }
+
+// Dial implements tunnel.Dialer.
+func (d *Dialer) Dial(ctx context.Context, target tunnel.Target) (tunnel.Link, error) {
+	host, port, err := target.HostPort()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	if d.Connect != nil {
+		return d.dialAddress(ctx, target, d.Connect, net.JoinHostPort(host, fmt.Sprint(port)))
+	}
+	addrs, err := tunnel.Resolve(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	direct := (&net.Dialer{}).DialContext
+	return tunnel.FirstAddress(ctx, addrs, func(ctx context.Context, addr netip.Addr) (tunnel.Link, error) {
+		return d.dialAddress(ctx, target, direct, netip.AddrPortFrom(addr, port).String())
+	})
+}
+
+type connectFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
+func (d *Dialer) dialAddress(ctx context.Context, target tunnel.Target, connect connectFunc, address string) (_ tunnel.Link, err error) {
+	conf := d.Config.withDefaults(manyStreams, fewStreams)
+	tlsConf := target.ClientTLS("http/1.1")
+	socket, err := connect(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = socket.Close()
+		}
+	}()
+	keepUnsentSmall(socket)
+	secured := tls.Client(socket, tlsConf)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("dial %s: %w", address, tlsError(err))
+	}
+	corked := newCork(secured, conf.WriteLimit)
+	ws, err := upgrade(ctx, target, tlsConf.ServerName, corked)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", address, err)
+	}
+	l, err := newLink(ws, corked, socket, secured.ConnectionState(), conf, true)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// upgrade makes the WebSocket handshake over c, which is connected, through a client that can use nothing else.
+func upgrade(ctx context.Context, target tunnel.Target, serverName string, c net.Conn) (*websocket.Conn, error) {
+	authority := serverName
+	if target.URL != nil {
+		authority = target.URL.Host
+	}
+	u := url.URL{Scheme: "https", Host: authority, Path: Path}
+	client := &http.Client{
+		Transport: &http.Transport{
+			DialTLSContext:    func(context.Context, string, string) (net.Conn, error) { return c, nil },
+			DisableKeepAlives: true,
+			Protocols:         http1(),
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	ws, resp, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{
+		HTTPClient:      client,
+		Subprotocols:    []string{Subprotocol},
+		CompressionMode: websocket.CompressionDisabled, // the streams carry secrets beside what others choose
+	})
+	switch {
+	case err != nil && resp != nil && resp.StatusCode != http.StatusSwitchingProtocols:
+		return nil, refused(resp)
+	case err != nil:
+		return nil, tlsError(err)
+	case ws.Subprotocol() != Subprotocol:
+		_ = ws.CloseNow()
+		return nil, &tunnel.ClosedError{Reason: tunnel.Reason{Code: tunnel.ReasonProtocol, Message: "this is a WebSocket, but no tunnel"}}
+	}
+	return ws, nil
+}
+
+func http1() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	return p
+}
+
+// tlsError gives a refusal in TLS its reason, and leaves other errors as they are.
+func tlsError(err error) error {
+	var op *net.OpError
+	var untrusted *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &op) && op.Op == "remote error":
+		return closedError(err)
+	case errors.As(err, &untrusted):
+		return &tunnel.ClosedError{
+			Reason: tunnel.Reason{Code: tunnel.ReasonRefused, Message: "the peer's certificate is not accepted here"}, Err: err,
+		}
+	}
+	return err
+}

@@ -1,0 +1,178 @@
+package wslink
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/hashicorp/yamux"
+
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+)
+
+const transportName = "websocket"
+
+// Link is one WebSocket connection with a yamux session in it.
+type Link struct {
+	conf    Config
+	dialled bool
+	ws      *websocket.Conn
+	conn    *conn
+	// socket is the TCP connection under TLS. Closing it is the one thing that unblocks everything.
+	socket  net.Conn
+	tls     tls.ConnectionState
+	session *yamux.Session
+	ending  tunnel.Ending
+	hold    tunnel.Hold
+	outbox  *outbox
+	rtt     atomic.Int64
+
+	incoming chan *stream
+	// opening serialises OpenStream, so that ids appear in order; slots bounds what this side has open.
+	opening chan struct{}
+	slots   chan struct{}
+
+	mu sync.Mutex
+	// streams are those that have not ended, by yamux's id; taken counts the peer's among them.
+	streams map[uint32]*stream
+	taken   int
+	// resets came on the control stream before their stream was accepted here; last is the newest id accepted.
+	resets  map[uint32]tunnel.ResetCode
+	last    uint32
+	control *yamux.Stream
+	// over is set when the link has ended and streams takes no more.
+	over bool
+
+	goroutines sync.WaitGroup
+	// finished is closed when the TCP connection is closed and the goroutines are done.
+	finished chan struct{}
+}
+
+var _ tunnel.Link = (*Link)(nil)
+
+// newLink takes over ws, which runs over cork over socket, and starts the session.
+func newLink(ws *websocket.Conn, c *cork, socket net.Conn, state tls.ConnectionState, conf Config, dialled bool) (*Link, error) {
+	ws.SetReadLimit(maxMessage)
+	l := &Link{
+		conf: conf, dialled: dialled, ws: ws, socket: socket, tls: state,
+		outbox:   newOutbox(),
+		incoming: make(chan *stream, conf.MaxIncoming+conf.MaxIncoming/4),
+		opening:  make(chan struct{}, 1),
+		slots:    make(chan struct{}, conf.MaxOutgoing),
+		streams:  make(map[uint32]*stream),
+		resets:   make(map[uint32]tunnel.ResetCode),
+		finished: make(chan struct{}),
+	}
+	l.conn = &conn{ws: ws, cork: c, take: l.take, done: l.ending.Done(), broken: func(err error) { l.fail(closedError(err)) }}
+	l.conn.heard.Store(time.Now().UnixNano())
+	var err error
+	if dialled {
+		l.opening <- struct{}{} // until acceptStreams has opened the control stream, which must be the first
+		l.session, err = yamux.Client(l.conn, conf.yamux())
+	} else {
+		l.session, err = yamux.Server(l.conn, conf.yamux())
+	}
+	if err != nil {
+		_ = socket.Close()
+		return nil, err
+	}
+	go l.run()
+	return l, nil
+}
+
+// run owns the link until nothing of it is left.
+func (l *Link) run() {
+	defer close(l.finished)
+	l.goroutines.Go(l.watch)
+	l.goroutines.Go(l.ping)
+	l.goroutines.Go(func() { l.fail(closedError(l.acceptStreams())) })
+	<-l.ending.Done()
+	l.interruptStreams()
+	l.closeConnection(l.ending.Closed())
+	_ = l.session.Close() // cannot block: both of its goroutines are off the closed connection
+	l.goroutines.Wait()
+}
+
+// closeConnection tells the peer the cause, if it is ours to tell, and closes the TCP connection. The closing handshake
+// (RFC 6455 §7.1.2) matters: closing with unread bytes in the receive buffer sends a TCP reset, which can destroy the
+// close frame in the peer's. It is bounded, because a blackholed peer never answers.
+func (l *Link) closeConnection(cause *tunnel.ClosedError) {
+	tell := !cause.Remote && cause.Reason.Code != tunnel.ReasonLost && cause.Reason.Code != tunnel.ReasonTimeout
+	if tell {
+		limit := time.AfterFunc(closeLimit, func() { _ = l.socket.Close() })
+		code, text := cause.Reason.Wire()
+		_ = l.ws.Close(websocket.StatusCode(code), text)
+		limit.Stop()
+	}
+	_ = l.socket.Close()
+	_ = l.ws.CloseNow()
+}
+
+// fail ends the link for cause, unless it has ended already. It never blocks: run does the rest.
+func (l *Link) fail(cause *tunnel.ClosedError) { l.ending.End(cause) }
+
+// take counts what the peer sends before Admit, yamux's own bytes included.
+func (l *Link) take(n int) error {
+	if l.hold.Bytes(n) {
+		return nil
+	}
+	l.fail(&tunnel.ClosedError{Reason: l.hold.Exceeded()})
+	return l.ending.Cause()
+}
+
+// Admit implements tunnel.Link.
+func (l *Link) Admit() { l.hold.Admit() }
+
+// Export implements tunnel.Link.
+func (l *Link) Export(label string, binding []byte, length int) ([]byte, error) {
+	return l.tls.ExportKeyingMaterial(label, binding, length)
+}
+
+// Close implements tunnel.Link.
+func (l *Link) Close(reason tunnel.Reason) error {
+	l.fail(&tunnel.ClosedError{Reason: reason})
+	limit := time.NewTimer(closeLimit + closeLimit/4)
+	defer limit.Stop()
+	select {
+	case <-l.finished:
+	case <-limit.C:
+	}
+	return nil
+}
+
+// Done implements tunnel.Link.
+func (l *Link) Done() <-chan struct{} { return l.ending.Done() }
+
+// Cause implements tunnel.Link.
+func (l *Link) Cause() error { return l.ending.Cause() }
+
+// Info implements tunnel.Link.
+func (l *Link) Info() tunnel.Info {
+	return tunnel.Info{
+		Transport: transportName,
+		Local:     l.socket.LocalAddr(),
+		Remote:    l.socket.RemoteAddr(),
+		RTT:       time.Duration(l.rtt.Load()),
+	}
+}
+
+// Accept implements tunnel.Link.
+func (l *Link) Accept(ctx context.Context) (tunnel.Stream, error) {
+	select {
+	case <-l.ending.Done():
+		return nil, l.ending.Cause()
+	default:
+	}
+	select {
+	case s := <-l.incoming:
+		return s, nil
+	case <-l.ending.Done():
+		return nil, l.ending.Cause()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package wslink
+
+import "net"
+
+func keepUnsentSmall(net.Conn) {}
