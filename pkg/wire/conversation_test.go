@@ -1,0 +1,79 @@
+package wire_test
+
+import (
+	"io"
+
+	"github.com/sallyport-dev/sallyport/pkg/wire"
+	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
+)
+
+// recordLink is a link from hello to goodbye.
+func recordLink(control func(name, sender string, messages ...*tunnelv1.Control)) {
+	control("link", "connector",
+		hello(),
+		&tunnelv1.Control{Message: &tunnelv1.Control_Register{Register: &tunnelv1.Register{Proof: "e30.e30.c2ln", ConfigurationVersion: 4}}},
+		&tunnelv1.Control{Message: &tunnelv1.Control_Heartbeat{Heartbeat: &tunnelv1.Heartbeat{
+			Sequence: 1, Origins: []*tunnelv1.OriginHealth{{Name: "oscar", Healthy: true, State: "ok", CheckedMs: 1_767_225_600_000}},
+		}}},
+		&tunnelv1.Control{Message: &tunnelv1.Control_ConfigurationAck{ConfigurationAck: &tunnelv1.ConfigurationAck{Version: 5, Reason: "line 3: no origin"}}},
+		&tunnelv1.Control{Message: &tunnelv1.Control_Goodbye{Goodbye: &tunnelv1.Goodbye{Code: "shutdown"}}},
+	)
+	control("link", "edge",
+		&tunnelv1.Control{Message: &tunnelv1.Control_Hello{Hello: &tunnelv1.Hello{
+			Versions: []uint32{1}, Features: []string{wire.FeatureMoved}, EdgeTimeMs: 1_767_225_600_000, Nonce: make([]byte, 32),
+		}}},
+		&tunnelv1.Control{Message: &tunnelv1.Control_Registered{Registered: &tunnelv1.Registered{
+			Generation: 3, EdgeProof: "e30.e30.c2ln", KeySets: []string{"e30.e30.a2V5"}, Tenant: "maple", Site: "main", HeartbeatMs: 2000,
+		}}},
+		&tunnelv1.Control{Message: &tunnelv1.Control_HeartbeatAck{HeartbeatAck: &tunnelv1.HeartbeatAck{Sequence: 1, EdgeTimeMs: 1_767_225_602_000}}},
+		&tunnelv1.Control{Message: &tunnelv1.Control_Configuration{Configuration: &tunnelv1.Configuration{Version: 5, IngressYaml: []byte("rules: []\n")}}},
+		&tunnelv1.Control{Message: &tunnelv1.Control_Revoke{Revoke: &tunnelv1.Revoke{Session: "s1", Principal: "p1", All: true}}},
+		&tunnelv1.Control{Message: &tunnelv1.Control_Edges{Edges: &tunnelv1.Edges{Edges: []*tunnelv1.EdgeAddress{{Url: "https://edge.example:8443", Weight: 1}}}}},
+		&tunnelv1.Control{Message: &tunnelv1.Control_KeySet{KeySet: &tunnelv1.KeySet{Jwt: "e30.e30.a2V5"}}},
+		&tunnelv1.Control{Message: &tunnelv1.Control_Drain{Drain: &tunnelv1.Drain{WithinMs: 30_000}}},
+		&tunnelv1.Control{Message: &tunnelv1.Control_Goodbye{Goodbye: &tunnelv1.Goodbye{Code: "drain", Message: "upgrade", RetryAfterMs: 1000}}},
+	)
+}
+
+type step = func(*wire.Writer) error
+
+// recordExchanges are the shapes that an exchange can take.
+func recordExchanges(frames func(name, sender string, write ...step)) {
+	text := func(s string) step {
+		return func(w *wire.Writer) error {
+			_, err := io.WriteString(w, s)
+			return err
+		}
+	}
+	end := func(e wire.End) step { return func(w *wire.Writer) error { return w.End(&e) } }
+	head := func(h wire.RequestHead) step { return func(w *wire.Writer) error { return w.RequestHead(&h) } }
+	answer := func(h wire.ResponseHead) step { return func(w *wire.Writer) error { return w.ResponseHead(&h) } }
+	whole, trailer := end(wire.End{}), end(wire.End{Trailer: wire.Header{{Name: "Digest", Value: "abc"}}})
+
+	frames("body", "edge", head(request()), text("hello, "), text("origin"), trailer)
+	frames("body", "connector",
+		func(w *wire.Writer) error { return w.Interim(&wire.Interim{Status: 100}) },
+		func(w *wire.Writer) error {
+			return w.Interim(&wire.Interim{Status: 103, Header: wire.Header{{Name: "Link", Value: "</a.css>"}}})
+		},
+		func(w *wire.Writer) error { w.Probe(); return nil },
+		answer(response()), text("hello, edge!"), trailer)
+
+	get := request()
+	get.Method, get.ContentLength, get.ExpectContinue, get.TrailerNames = "GET", 0, false, nil
+	frames("abort", "edge", head(get), whole)
+	frames("abort", "connector", answer(response()), text("hel"),
+		end(wire.End{Code: wire.CodeOriginAbort, Message: "the origin broke off"}))
+	frames("refused", "edge", head(get), whole)
+	frames("refused", "connector",
+		answer(wire.ResponseHead{Status: 502, ErrorCode: wire.CodeOriginRefused}), whole)
+
+	up := get
+	up.Upgrade = "websocket"
+	frames("upgrade", "edge", head(up), text("ping"), whole)
+	frames("upgrade", "connector", answer(wire.ResponseHead{Status: 101, Upgrade: "websocket"}), text("pong"), whole)
+
+	frames("moved", "edge", head(get), whole)
+	frames("moved", "connector", answer(response()), text("hello"),
+		func(w *wire.Writer) error { return w.Moved(&wire.Moved{Offset: 5, Lane: wire.LaneBulk}) })
+}
