@@ -53,7 +53,7 @@ func (c codes) SpendCode(ctx context.Context, tenant id.Tenant, code string) (bo
 // takeToken moves the time at which the bucket is full again by one interval ($4), unless it would then lie more than the
 // whole bucket ($5 = burst × interval) after now ($3). A time that lies further ahead than a bucket can reach means that
 // the clock was set back or the bucket made smaller; it then counts as one token left, and not as empty for hours.
-const takeToken = `INSERT INTO buckets (tenant, bucket, full_at) VALUES ($1, $2, $3 + $4)
+const takeToken = `INSERT INTO buckets (tenant, bucket, full_at) VALUES ($1, $2, CAST($3 AS BIGINT) + CAST($4 AS BIGINT))
 	ON CONFLICT (tenant, bucket) DO UPDATE SET full_at = $4 + CASE
 		WHEN buckets.full_at <= $3 THEN $3
 		WHEN buckets.full_at > $3 + $5 THEN $3 + $5 - $4

@@ -105,19 +105,32 @@ func (s keys) CreateKey(ctx context.Context, k token.Key) error {
 		return err
 	}
 	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
-		n, err := tx.affected(ctx, `INSERT INTO signing_keys (kind, number, id, seed, created, not_after, retired)
-			SELECT $1, (SELECT COALESCE(MAX(number), 0) + 1 FROM signing_keys WHERE kind = $1), $2, $3, $4, $5, $6
-			WHERE NOT EXISTS (SELECT 1 FROM signing_keys WHERE kind = $1
-				AND (not_after = 0 OR not_after > $4) AND (retired = 0 OR retired > $4))`,
-			k.Kind, k.ID, sealed, millis(k.Created), millis(k.NotAfter), millis(k.Retired))
-		if taken(err) || err == nil && n == 0 {
-			return fault.New(fault.Exists, "a key of kind %s is current already", k.Kind)
+		var last, current int64
+		err := tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(number), 0), COALESCE(SUM(CASE
+				WHEN (not_after = 0 OR not_after > $2) AND (retired = 0 OR retired > $2) THEN 1 ELSE 0 END), 0)
+			FROM signing_keys WHERE kind = $1`, k.Kind, millis(k.Created)).Scan(&last, &current)
+		if err != nil {
+			return err
+		}
+		if current > 0 {
+			return takenKey(k.Kind)
+		}
+		// Where writers do not wait for each other, the number is what only one of them gets.
+		_, err = tx.ExecContext(ctx, `INSERT INTO signing_keys (kind, number, id, seed, created, not_after, retired)
+			VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+			k.Kind, last+1, k.ID, sealed, millis(k.Created), millis(k.NotAfter), millis(k.Retired))
+		if taken(err) {
+			return takenKey(k.Kind)
 		}
 		if err != nil {
 			return err
 		}
 		return tx.log(ctx, "", change.Key, k.ID)
 	})
+}
+
+func takenKey(kind token.Kind) error {
+	return fault.New(fault.Exists, "a key of kind %s is current already", kind)
 }
 
 func (s keys) Keys(ctx context.Context) ([]token.Key, error) {

@@ -1,0 +1,112 @@
+package store
+
+import (
+	"bytes"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sallyport-dev/sallyport/pkg/change"
+	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/id"
+	"github.com/sallyport-dev/sallyport/pkg/secret"
+	"github.com/sallyport-dev/sallyport/pkg/tenant"
+)
+
+func opened(t *testing.T) *DB {
+	t.Helper()
+	sealer, err := secret.NewSealer(bytes.Repeat([]byte{1}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := Open(t.Context(), Config{Path: filepath.Join(t.TempDir(), "edge.db")}, sealer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+func run(t *testing.T, db *DB, query string, args ...any) {
+	t.Helper()
+	if _, err := db.writer.ExecContext(t.Context(), query, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var maple = tenant.Tenant{ID: "maple", SignInHost: "signin.maple.example"}
+
+func TestDurabilitySettings(t *testing.T) {
+	db := opened(t)
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1"} {
+		var got string
+		if err := db.writer.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&got); err != nil || got != want {
+			t.Errorf("%s = %s, %v; want %s", pragma, got, err, want)
+		}
+	}
+	for _, query := range []string{`DELETE FROM tenants`, `PRAGMA query_only = 0; DELETE FROM tenants`} {
+		if _, err := db.reader.ExecContext(t.Context(), query); err == nil {
+			t.Errorf("a reader ran %q", query)
+		}
+	}
+}
+
+func TestReadOnlyIsRefusedInClearWords(t *testing.T) {
+	db := opened(t)
+	run(t, db, `PRAGMA query_only = 1`)
+	err := db.Tenants().CreateTenant(t.Context(), maple)
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Public(err), "read-only") {
+		t.Fatalf("a store that cannot be written: %v", err)
+	}
+	run(t, db, `PRAGMA query_only = 0`)
+	if err := db.Tenants().CreateTenant(t.Context(), maple); err != nil {
+		t.Fatal("writable again:", err)
+	}
+}
+
+func TestChangesArePruned(t *testing.T) {
+	db := opened(t)
+	const next = keepChanges + 2*pruneEvery
+	run(t, db, `INSERT INTO changes (version, tenant, kind, ref) VALUES (1, '', 'key', 'old'), ($1, '', 'key', 'edge'), ($2, '', 'key', 'kept')`,
+		next-keepChanges, next-keepChanges+1)
+	run(t, db, `UPDATE change_head SET version = $1`, next-1)
+	if err := db.Tenants().CreateTenant(t.Context(), maple); err != nil {
+		t.Fatal(err)
+	}
+	log, err := db.Changes().Since(t.Context(), 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(log) != 2 || log[0].ID != "kept" || log[1].Version != next || log[1].Kind != change.Tenant {
+		t.Fatalf("log after pruning: %v", log)
+	}
+}
+
+// A rule that this program does not understand in full is not followed in part.
+func TestUnknownRulesAreErrors(t *testing.T) {
+	db := opened(t)
+	ctx := t.Context()
+	if err := db.Tenants().CreateTenant(ctx, maple); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Tenants().CreateSite(ctx, tenant.Site{Tenant: "maple", ID: "main"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Tenants().CreateApp(ctx, tenant.App{Tenant: "maple", ID: id.NewApp(), Host: "h", Path: "/", Site: "main"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, rules := range []string{
+		`[{"id":"r","effect":"perhaps","include":[]}]`,
+		`[{"id":"r","effect":"allow","include":[],"unless":"sunday"}]`,
+		`[{"id":"r","effect":"allow","include":[]`,
+	} {
+		run(t, db, `UPDATE apps SET rules = $1`, rules)
+		if got, err := db.Tenants().Apps(ctx, "maple"); err == nil {
+			t.Errorf("%s was read as %v", rules, got)
+		}
+	}
+}
