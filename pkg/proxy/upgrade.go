@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -32,18 +33,25 @@ func (c *carrying) join(resp *exchange.Response, far exchange.Conn) {
 	c.headed, c.result.Status = true, http.StatusSwitchingProtocols
 	defer func() { _ = conn.Close() }()
 	if err := c.switching(conn, resp.Head.Upgrade); err != nil {
-		c.cause, c.result.ErrorCode = err, wire.CodeClientAbort
+		c.unjoined(err)
 		return
 	}
-	near := &hijacked{Conn: conn, r: buffered.Reader}
+	near := &hijacked{Conn: conn}
+	if n := buffered.Reader.Buffered(); n > 0 {
+		near.ahead = io.LimitReader(buffered.Reader, int64(n))
+	}
 	in, out, err := c.buffers.Splice(c.r.Context(), near, far)
 	c.result.BytesIn, c.result.BytesOut = in, out
 	if err != nil {
-		c.cause = err
-		c.result.ErrorCode = c.codeOf(err)
-		if c.result.ErrorCode == wire.CodeInternal {
-			c.result.ErrorCode = wire.CodeClientAbort
-		}
+		c.unjoined(err)
+	}
+}
+
+// unjoined notes why the pipe broke. An error that is not the exchange's is the browser's connection.
+func (c *carrying) unjoined(err error) {
+	c.cause = err
+	if c.result.ErrorCode = c.codeOf(err); c.result.ErrorCode == wire.CodeInternal {
+		c.result.ErrorCode = wire.CodeClientAbort
 	}
 }
 
@@ -72,13 +80,22 @@ func (c *carrying) switching(conn net.Conn, protocol string) error {
 
 func second(_ int, err error) error { return err }
 
-// hijacked reads what net/http had read ahead first.
+// hijacked reads what net/http had read ahead first, and then the connection itself: net/http's own reader would cancel the
+// request, and so the lease, at the connection's end.
 type hijacked struct {
 	net.Conn
-	r *bufio.Reader
+	ahead io.Reader
 }
 
-func (h *hijacked) Read(p []byte) (int, error) { return h.r.Read(p) }
+func (h *hijacked) Read(p []byte) (int, error) {
+	if h.ahead != nil {
+		if n, err := h.ahead.Read(p); err == nil {
+			return n, nil
+		}
+		h.ahead = nil
+	}
+	return h.Conn.Read(p)
+}
 
 // CloseWrite ends one direction, on TCP and TLS alike.
 func (h *hijacked) CloseWrite() error {
