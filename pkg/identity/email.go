@@ -2,6 +2,7 @@ package identity
 
 import (
 	"net/mail"
+	"regexp"
 	"strings"
 
 	"golang.org/x/net/idna"
@@ -27,7 +28,7 @@ func CanonicalEmail(s string) (string, error) {
 	}
 	local, domain, _ := strings.Cut(s, "@")
 	ascii, err := idna.Lookup.ToASCII(strings.ToLower(domain))
-	if err != nil || !strings.Contains(ascii, ".") {
+	if err != nil || !hostname.MatchString(ascii) {
 		return "", errEmail
 	}
 	local = norm.NFC.String(strings.ToLower(local))
@@ -38,5 +39,8 @@ func CanonicalEmail(s string) (string, error) {
 	}
 	return local + "@" + ascii, nil
 }
+
+// hostname is two labels or more (RFC 1123 §2.1); decoding a broken IDNA label may leave an empty one.
+var hostname = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 var errEmail = fault.New(fault.Invalid, "that is no e-mail address; write it whole, like dr.lee@clinic.example")
