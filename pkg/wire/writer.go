@@ -9,6 +9,9 @@ import (
 // writes that hold up nobody else on the link for long.
 const WriteSize = 32 << 10
 
+// firstBuffer is enough for the head of most exchanges and a small body; the buffer grows to WriteSize for who needs it.
+const firstBuffer = 2 << 10
+
 // Writer gathers frames and writes them in as few writes as it can. It is for one goroutine. Nothing leaves before
 // Flush but what no longer fits into WriteSize. The first error of the stream stays: every later call returns it.
 type Writer struct {
@@ -21,7 +24,9 @@ type Writer struct {
 }
 
 // NewWriter returns a Writer to w.
-func NewWriter(w io.Writer) *Writer { return &Writer{w: w, data: -1} }
+func NewWriter(w io.Writer) *Writer {
+	return &Writer{w: w, buf: make([]byte, 0, firstBuffer), data: -1}
+}
 
 // Kind writes the stream's kind byte.
 func (w *Writer) Kind(kind byte) { w.buf = append(w.buf, kind) }
@@ -93,14 +98,11 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return written, w.err
 }
 
-// room makes sure that a data frame is open and has room in the buffer, and returns how much.
+// room makes sure that a data frame is open, and returns how many bytes it may take.
 func (w *Writer) room() int {
 	const least = 512
 	if len(w.buf)+FrameHeaderSize+least > WriteSize {
 		w.err = w.Flush()
-	}
-	if cap(w.buf) < WriteSize {
-		w.buf = append(make([]byte, 0, WriteSize), w.buf...)
 	}
 	if w.data < 0 {
 		w.data = len(w.buf)
