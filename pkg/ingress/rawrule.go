@@ -157,9 +157,12 @@ func (r *reading) service(raw *rawRule) {
 		r.fault(raw.Service, "service %q: use status:404 or another status from 400 to 599", raw.Service.text)
 	}
 	r.rule.Status = status
-	for name, l := range map[string]leaf{"preset": raw.Preset, "parallel": raw.Parallel, "queue": raw.Queue, "source": raw.Source} {
+	for _, l := range []leaf{
+		raw.Preset, raw.Descriptions, raw.Parallel, raw.Queue, raw.Source, raw.TLS.CAFile, raw.TLS.Pin, raw.TLS.ServerName,
+		raw.Health.Path, raw.Health.Status, raw.Health.Interval,
+	} {
 		if l.line > 0 {
-			r.fault(l, "%s belongs to a rule with an origin", name)
+			r.fault(l, "this belongs to a rule with an origin")
 		}
 	}
 }

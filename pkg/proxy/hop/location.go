@@ -44,8 +44,8 @@ func Location(value, public string, own ...string) (string, Verdict) {
 	case runs(scheme):
 		return "", Blocked
 	}
-	// Another program's scheme, such as a phone app's call-back.
-	if u, err := url.Parse(value); err != nil || u.Host != "" && inside(u.Hostname()) {
+	// Another program's scheme, such as a phone app's call-back: there a single word need not be a host.
+	if u, err := url.Parse(value); err != nil || strings.ContainsAny(u.Host, ".:[") && inside(u.Hostname()) {
 		return "", Blocked
 	}
 	return value, Kept
