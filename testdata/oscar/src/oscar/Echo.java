@@ -24,6 +24,8 @@ public final class Echo extends HttpServlet {
         out.add(pair("protocol", req.getProtocol()));
         out.add(pair("requestURI", req.getRequestURI()));
         out.add(pair("queryString", req.getQueryString()));
+        // getContextPath gives the client's bytes; this is the application that runs.
+        out.add(pair("application", req.getServletContext().getContextPath()));
         out.add(pair("contextPath", req.getContextPath()));
         out.add(pair("servletPath", req.getServletPath()));
         out.add(pair("pathInfo", req.getPathInfo()));
