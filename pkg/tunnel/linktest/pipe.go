@@ -13,6 +13,10 @@ import (
 const pipeBuffer = 256 << 10
 
 // Pipe is a TCP connection in memory: buffered, with deadlines, a delay of a millisecond, and a network that can fail.
+//
+// What is written at once arrives at once. yamux reads a frame while it holds the mutex that a reader of the stream
+// wants, and in testing/synctest time stands still while a goroutine waits for a mutex: half a frame would stop it for
+// good. wslink writes one frame as one TLS record, so that whole frames are what arrives.
 type Pipe struct {
 	ends [2]*pipeEnd
 }
@@ -132,38 +136,35 @@ func (e *pipeEnd) Read(p []byte) (int, error) {
 	}
 }
 
+// Write takes p as a whole as soon as there is any room.
 func (e *pipeEnd) Write(p []byte) (int, error) {
-	written := 0
-	for len(p) > 0 {
+	for {
 		if e.isClosed() {
-			return written, net.ErrClosed
+			return 0, net.ErrClosed
 		}
 		e.out.mu.Lock()
 		if e.out.broken {
 			e.out.mu.Unlock()
-			return written, syscall.EPIPE
+			return 0, syscall.EPIPE
 		}
 		changed := e.out.changed
-		n := min(len(p), pipeBuffer-e.out.held-e.out.lost)
-		if n > 0 {
-			if e.out.hole {
-				e.out.lost += n
-			} else {
-				e.out.queue = append(e.out.queue, packet{time.Now().Add(packetDelay), append([]byte(nil), p[:n]...)})
-				e.out.held += n
-			}
+		room := e.out.held+e.out.lost < pipeBuffer
+		switch {
+		case room && e.out.hole:
+			e.out.lost += len(p)
+		case room:
+			e.out.queue = append(e.out.queue, packet{time.Now().Add(packetDelay), append([]byte(nil), p...)})
+			e.out.held += len(p)
 		}
 		e.out.mu.Unlock()
-		if n > 0 {
+		if room {
 			e.out.change(func(*lane) {})
-			p, written = p[n:], written+n
-			continue
+			return len(p), nil
 		}
 		if err := e.wait(changed, time.Time{}, &e.writing, &e.writeSet); err != nil {
-			return written, err
+			return 0, err
 		}
 	}
-	return written, nil
 }
 
 func (e *pipeEnd) isClosed() bool {

@@ -42,7 +42,11 @@ func TLS(t testing.TB) (server, client *tls.Config) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(cert)
-	server = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS13}
+	server = &tls.Config{
+		Certificates:                []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+		MinVersion:                  tls.VersionTLS13,
+		DynamicRecordSizingDisabled: true, // see Pipe
+	}
 	client = &tls.Config{RootCAs: roots, ServerName: ServerName, MinVersion: tls.VersionTLS13}
 	return server, client
 }

@@ -47,8 +47,9 @@ type Config struct {
 const (
 	manyStreams = 4096
 	fewStreams  = 256
-	// maxChunk is the largest payload of a frame: one yamux Write blocks every other stream until it is through.
-	maxChunk = 16 << 10
+	// maxChunk is the largest payload of a frame: one yamux Write blocks every other stream until it is through. With
+	// yamux's header and the WebSocket's (8 bytes with its mask) it fills one TLS record.
+	maxChunk = 16<<10 - yamuxHeader - 8
 	// maxMessage is the largest WebSocket message taken from a peer.
 	maxMessage = 64 << 10
 	// closeLimit bounds the closing handshake.

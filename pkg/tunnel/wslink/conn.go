@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +37,9 @@ type conn struct {
 	// heard is when bytes last came, in Unix nanoseconds.
 	heard atomic.Int64
 
+	// inside holds a token while the rest of a message is read: yamux then holds a stream's mutex, which the closing
+	// handshake's own reading must not prolong.
+	inside  chan struct{}
 	message io.Reader
 	pending []byte
 }
@@ -70,7 +74,13 @@ func (c *conn) read(p []byte) (int, error) {
 			}
 			c.message = r
 		}
+		select {
+		case <-c.done:
+			return 0, net.ErrClosed
+		case c.inside <- struct{}{}:
+		}
 		n, err := c.message.Read(p)
+		<-c.inside
 		if errors.Is(err, io.EOF) {
 			c.message = nil
 			if n == 0 {
@@ -104,7 +114,10 @@ func (c *conn) Write(p []byte) (int, error) {
 		err = pulled
 	}
 	if err != nil {
-		c.broken(err)
+		// Mostly because the peer has closed, and the reader is about to find its reason: see Link.sessionEnded.
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			c.broken(err)
+		}
 		return 0, err
 	}
 	return len(p), nil
@@ -117,3 +130,13 @@ func headerOfData(p []byte) bool {
 // Close does nothing: yamux calls it from inside its own shutdown and then waits for its readers. The link closes the
 // connection, after it has tried to tell the peer why.
 func (c *conn) Close() error { return nil }
+
+// leave makes yamux stop reading, once the message that it is in the middle of has come or a moment has passed.
+func (c *conn) leave() {
+	moment := time.NewTimer(closeLimit / 8)
+	defer moment.Stop()
+	select {
+	case c.inside <- struct{}{}:
+	case <-moment.C:
+	}
+}

@@ -58,6 +58,7 @@ type connectFunc = func(ctx context.Context, network, address string) (net.Conn,
 func (d *Dialer) dialAddress(ctx context.Context, target tunnel.Target, connect connectFunc, address string) (_ tunnel.Link, err error) {
 	conf := d.Config.withDefaults(manyStreams, fewStreams)
 	tlsConf := target.ClientTLS("http/1.1")
+	tlsConf.DynamicRecordSizingDisabled = true // small first records help browsers, and split our frames
 	socket, err := connect(ctx, "tcp", address)
 	if err != nil {
 		return nil, err

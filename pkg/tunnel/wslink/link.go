@@ -67,7 +67,7 @@ func newLink(ws *websocket.Conn, c *cork, socket net.Conn, state tls.ConnectionS
 		resets:   make(map[uint32]tunnel.ResetCode),
 		finished: make(chan struct{}),
 	}
-	l.conn = &conn{ws: ws, cork: c, take: l.take, done: l.ending.Done(), broken: func(err error) { l.fail(closedError(err)) }}
+	l.conn = &conn{ws: ws, cork: c, take: l.take, done: l.ending.Done(), inside: make(chan struct{}, 1), broken: func(err error) { l.fail(closedError(err)) }}
 	l.conn.heard.Store(time.Now().UnixNano())
 	var err error
 	if dialled {
@@ -89,12 +89,27 @@ func (l *Link) run() {
 	defer close(l.finished)
 	l.goroutines.Go(l.watch)
 	l.goroutines.Go(l.ping)
-	l.goroutines.Go(func() { l.fail(closedError(l.acceptStreams())) })
+	l.goroutines.Go(func() { l.sessionEnded(l.acceptStreams()) })
 	<-l.ending.Done()
 	l.interruptStreams()
 	l.closeConnection(l.ending.Closed())
 	_ = l.session.Close() // cannot block: both of its goroutines are off the closed connection
 	l.goroutines.Wait()
+}
+
+// sessionEnded ends the link because of err. A write that fails after the peer has closed is found before its close frame
+// is read, so the reader gets a moment to report what it finds.
+func (l *Link) sessionEnded(err error) {
+	if l.session.IsClosed() && !brokeRules(err) {
+		l.interruptStreams()
+		moment := time.NewTimer(closeLimit)
+		defer moment.Stop()
+		select {
+		case <-l.ending.Done():
+		case <-moment.C:
+		}
+	}
+	l.fail(closedError(err))
 }
 
 // closeConnection tells the peer the cause, if it is ours to tell, and closes the TCP connection. The closing handshake
@@ -104,6 +119,7 @@ func (l *Link) closeConnection(cause *tunnel.ClosedError) {
 	tell := !cause.Remote && cause.Reason.Code != tunnel.ReasonLost && cause.Reason.Code != tunnel.ReasonTimeout
 	if tell {
 		limit := time.AfterFunc(closeLimit, func() { _ = l.socket.Close() })
+		l.conn.leave()
 		code, text := cause.Reason.Wire()
 		_ = l.ws.Close(websocket.StatusCode(code), text)
 		limit.Stop()

@@ -89,7 +89,7 @@ func (l *Link) admitStream(y *yamux.Stream) error {
 	l.mu.Lock()
 	if l.over {
 		l.mu.Unlock()
-		return l.ending.Cause()
+		return yamux.ErrSessionShutdown
 	}
 	l.streams[s.id] = s
 	l.last = max(l.last, s.id)
@@ -135,11 +135,15 @@ func (l *Link) Open(ctx context.Context) (tunnel.Stream, error) {
 	}
 	s := &stream{link: l, yamux: y, id: y.StreamID()}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.over {
+	over := l.over
+	if !over {
+		l.streams[s.id] = s
+	}
+	l.mu.Unlock()
+	if over {
+		<-l.ending.Done()
 		return nil, l.ending.Cause()
 	}
-	l.streams[s.id] = s
 	return s, nil
 }
 
