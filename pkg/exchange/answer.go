@@ -3,6 +3,7 @@ package exchange
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 
@@ -30,6 +31,8 @@ type Answer struct {
 	whole    bool  // the end frame left
 	conn     *conn
 }
+
+var _ io.ReaderFrom = (*Answer)(nil)
 
 type answerState int
 
@@ -109,6 +112,34 @@ func (a *Answer) Write(p []byte) (int, error) {
 		return n, a.fail(err)
 	}
 	return n, nil
+}
+
+// ReadFrom writes what src gives until its io.EOF, for io.Copy. Its buffer is no larger than what Head declared.
+func (a *Answer) ReadFrom(src io.Reader) (int64, error) {
+	a.mu.Lock()
+	size := int64(copyChunk)
+	if a.length >= 0 {
+		size = min(size, max(a.length-a.wrote, 0)+1)
+	}
+	a.mu.Unlock()
+	buf := make([]byte, size)
+	var total int64
+	for {
+		n, err := src.Read(buf)
+		if n > 0 {
+			written, werr := a.Write(buf[:n])
+			total += int64(written)
+			if werr != nil {
+				return total, werr
+			}
+		}
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+	}
 }
 
 // Flush sends what is still held back.

@@ -6,8 +6,8 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/wire"
 )
 
-// uploadChunk is how much of a request's body is read at a time, in bytes.
-const uploadChunk = 32 << 10
+// copyChunk is how much of a body is read at a time, in bytes.
+const copyChunk = 32 << 10
 
 // upload sends the request's body and its end frame. Errors of the stream are left to the reader of the answer, who
 // meets them too; errors of the body become an end frame with a code, and the peer answers as it likes.
@@ -37,7 +37,7 @@ func (c *call) upload(req *Request) {
 // copyBody sends the body and returns the frame that ends it; an error is one of the stream.
 func (c *call) copyBody(req *Request) (wire.End, error) {
 	left := req.Head.ContentLength
-	size := int64(uploadChunk)
+	size := int64(copyChunk)
 	if left >= 0 {
 		// One more than declared: what is too long shows in the same read.
 		size = min(size, left+1)
