@@ -2,6 +2,7 @@ package change
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -109,7 +110,8 @@ func (f *Follower) Run(ctx context.Context) error {
 	failing := false
 	for {
 		err := f.look(ctx)
-		if gap, ok := err.(*gapError); ok {
+		var gap *gapError
+		if errors.As(err, &gap) {
 			return gap
 		}
 		if ctx.Err() != nil {

@@ -2,9 +2,11 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/change"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
@@ -23,11 +25,7 @@ func opened(t *testing.T) *DB {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { _ = db.Close() })
 	return db
 }
 
@@ -65,6 +63,57 @@ func TestReadOnlyIsRefusedInClearWords(t *testing.T) {
 	run(t, db, `PRAGMA query_only = 0`)
 	if err := db.Tenants().CreateTenant(t.Context(), maple); err != nil {
 		t.Fatal("writable again:", err)
+	}
+}
+
+// A caller that goes in the middle of a write leaves it whole: what it was told and what is stored cannot differ.
+func TestAWriteThatBeganIsFinished(t *testing.T) {
+	db := opened(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	err := db.update(ctx, func(ctx context.Context, tx *tx) error {
+		cancel()
+		_, err := tx.ExecContext(ctx, `INSERT INTO audit_heads (tenant, sequence) VALUES ('maple', 7)`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got int
+	err = db.reader.QueryRowContext(t.Context(), `SELECT sequence FROM audit_heads WHERE tenant = 'maple'`).Scan(&got)
+	if err != nil || got != 7 {
+		t.Fatal(got, err)
+	}
+}
+
+// Close waits for the write that is under way, and none comes after it.
+func TestCloseWaitsForTheWriter(t *testing.T) {
+	db := opened(t)
+	inside, goOn, wrote := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		wrote <- db.update(t.Context(), func(ctx context.Context, tx *tx) error {
+			close(inside)
+			<-goOn
+			_, err := tx.ExecContext(ctx, `INSERT INTO audit_heads (tenant, sequence) VALUES ('maple', 1)`)
+			return err
+		})
+	}()
+	<-inside
+	closed := make(chan error, 1)
+	go func() { closed <- db.closeWriter() }()
+	select {
+	case <-closed:
+		t.Fatal("closed under a write")
+	case <-time.After(20 * time.Millisecond):
+	}
+	close(goOn)
+	if err := <-wrote; err != nil {
+		t.Fatal(err)
+	}
+	if err := <-closed; err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Tenants().CreateTenant(t.Context(), maple); err == nil {
+		t.Fatal("written after Close")
 	}
 }
 

@@ -84,17 +84,33 @@ func (db *DB) open(ctx context.Context, path string) (err error) {
 	return db.hot.prepare(ctx, db.writer, db.reader)
 }
 
-// Close writes the log back into the file and lets go of both. Calls that are under way end first.
+// closeLimit bounds how long Close waits for a write that is under way.
+const closeLimit = 5 * time.Second
+
+// Close lets a write that is under way end, writes the log back into the file and lets go of both.
 func (db *DB) Close() error {
 	var faults []error
 	db.hot.close()
 	// The writer goes last: whoever closes last writes the log back, and a reader may not.
-	for _, pool := range []*sql.DB{db.reader, db.writer} {
-		if pool != nil {
-			faults = append(faults, pool.Close())
-		}
+	if db.reader != nil {
+		faults = append(faults, db.reader.Close())
+	}
+	if db.writer != nil {
+		faults = append(faults, db.closeWriter())
 	}
 	return errors.Join(append(faults, db.lock.Close())...)
+}
+
+// closeWriter waits for the writer's turn, and lets nobody have it after.
+func (db *DB) closeWriter() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+	defer cancel()
+	turn, err := db.writer.Conn(ctx)
+	faults := []error{db.writer.Close()}
+	if err == nil {
+		faults = append(faults, turn.Close())
+	}
+	return errors.Join(faults...)
 }
 
 // Check reads the whole file and returns an error for any damage; it takes time in proportion to the store's size.
