@@ -79,9 +79,10 @@ func (c *carrying) answer(resp *exchange.Response) {
 	c.w.WriteHeader(status)
 	c.headed, c.result.Status = true, status
 
-	var dst io.Writer = c.w
+	var dst io.Writer = &paced{carrying: c}
+	defer c.rest()
 	if length < 0 && !bodyless {
-		f := newFlusher(c.w, c.control.Flush)
+		f := newFlusher(dst, c.control.Flush)
 		defer f.Stop()
 		dst = f
 	}

@@ -279,6 +279,49 @@ func TestRevocationEndsWhatRuns(t *testing.T) {
 	})
 }
 
+func TestBrowserThatTakesNothingIsLetGo(t *testing.T) {
+	w := newWay(t, origin(t, func(rw http.ResponseWriter, r *http.Request) {
+		b := make([]byte, 64<<10)
+		for r.Context().Err() == nil {
+			if _, err := rw.Write(b); err != nil {
+				return
+			}
+		}
+	}), wayConfig{idle: 200 * time.Millisecond})
+	c, _ := w.raw()
+	say(c, "GET /oscar/backup HTTP/1.1\r\nHost: "+publicHost+"\r\n\r\n")
+	if r := w.result(); r.ErrorCode != wire.CodeClientAbort {
+		t.Errorf("outcome %+v", r)
+	}
+}
+
+// A slow but steady reader has all the time it needs, and the connection serves the next request.
+func TestSlowReaderIsNotCut(t *testing.T) {
+	const size = 16 << 20
+	w := newWay(t, origin(t, func(rw http.ResponseWriter, r *http.Request) { _, _ = io.Copy(rw, noise(size)) }),
+		wayConfig{idle: 300 * time.Millisecond})
+	client := w.client()
+	for range 2 {
+		resp, err := client.Do(w.request(http.MethodGet, "/oscar/x", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var read int64
+		for tick := time.NewTicker(30 * time.Millisecond); ; <-tick.C {
+			n, err := io.CopyN(io.Discard, resp.Body, size/20)
+			if read += n; err == io.EOF {
+				tick.Stop()
+				break
+			} else if err != nil {
+				t.Fatalf("cut after %d bytes: %v", read, err)
+			}
+		}
+		if read != size {
+			t.Errorf("read %d", read)
+		}
+	}
+}
+
 // An origin that answers without reading the body gets its answer through, and nobody waits for the rest of the body.
 func TestAnswerBeforeTheBodyIsSent(t *testing.T) {
 	w := newWay(t, rawOrigin(t, func(c net.Conn, _ *bufio.Reader, _ string) {

@@ -29,7 +29,7 @@ type carrying struct {
 	headed  bool // the answer's head went to the browser
 	cause   error
 
-	mu     sync.Mutex // guards paging, and the deadlines while it is decided
+	mu     sync.Mutex // guards paging, and excludes two changes of the deadlines
 	paging bool       // an error page is written; the lease's end no longer stops it
 }
 

@@ -49,6 +49,8 @@ type Config struct {
 	Metrics *metric.Registry
 	// HeadBudget is how many bytes of request line and fields may reach the origin; 0 means DefaultHeadBudget.
 	HeadBudget int
+	// WriteIdle is how long a browser may take nothing of an answer; 0 means DefaultWriteIdle.
+	WriteIdle time.Duration
 }
 
 // DefaultHeadBudget leaves room under the 8 KiB that Tomcat takes for a request's line and fields together.
@@ -60,6 +62,7 @@ type Proxy struct {
 	pages     Pages
 	logger    *zap.Logger
 	budget    int
+	writeIdle time.Duration
 	buffers   hop.Buffers
 	exchanges atomic.Uint64
 	metrics   *metrics
@@ -67,12 +70,15 @@ type Proxy struct {
 
 // New returns a Proxy.
 func New(cfg Config) *Proxy {
-	p := &Proxy{picker: cfg.Registry, pages: cfg.Pages, logger: cfg.Logger, budget: cfg.HeadBudget}
+	p := &Proxy{picker: cfg.Registry, pages: cfg.Pages, logger: cfg.Logger, budget: cfg.HeadBudget, writeIdle: cfg.WriteIdle}
 	if p.logger == nil {
 		p.logger = zap.NewNop()
 	}
 	if p.budget == 0 {
 		p.budget = DefaultHeadBudget
+	}
+	if p.writeIdle == 0 {
+		p.writeIdle = DefaultWriteIdle
 	}
 	if cfg.Metrics != nil {
 		p.metrics = newMetrics(cfg.Metrics)

@@ -19,6 +19,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/ingress"
+	"github.com/sallyport-dev/sallyport/pkg/metric"
 	"github.com/sallyport-dev/sallyport/pkg/proxy"
 	"github.com/sallyport-dev/sallyport/pkg/registry"
 	"github.com/sallyport-dev/sallyport/pkg/tenant"
@@ -49,6 +50,7 @@ type wayConfig struct {
 	rules string // replaces the rule for the origin
 	extra string // lines added to the rule for the origin
 	http2 bool
+	idle  time.Duration
 }
 
 // newWay publishes the origin at originURL.
@@ -61,7 +63,7 @@ func newWay(t testing.TB, originURL string, cfg wayConfig) *way {
 	if len(faults) > 0 {
 		t.Fatalf("rules: %v", errors.Join(faults...))
 	}
-	w := &way{t: t, ingress: ingress.New(ingress.Config{Rules: rules}), results: make(chan proxy.Result, 1024)}
+	w := &way{t: t, ingress: ingress.New(ingress.Config{Rules: rules, Metrics: metric.New()}), results: make(chan proxy.Result, 1024)}
 	edgeEnd, connectorEnd := exchangetest.Memory()
 	w.link = edgeEnd
 	ctx, cancel := context.WithCancel(t.Context())
@@ -72,7 +74,7 @@ func newWay(t testing.TB, originURL string, cfg wayConfig) *way {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := proxy.New(proxy.Config{Registry: w, Pages: pages})
+	p := proxy.New(proxy.Config{Registry: w, Pages: pages, WriteIdle: cfg.idle, Metrics: metric.New()})
 	w.edge = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.carry(p, rw, r) }))
 	w.edge.EnableHTTP2 = cfg.http2
 	if cfg.http2 {
