@@ -227,7 +227,7 @@ func TestConcludeNeedsNoDecisionToBeStored(t *testing.T) {
 		r, end := running(t, s, audit.RecorderConfig{})
 		r.Conclude(audit.Outcome{Tenant: "maple", Sequence: 1})
 		r.Conclude(audit.Outcome{Tenant: "maple", Sequence: 2})
-		time.Sleep(250 * time.Millisecond)
+		<-time.After(250 * time.Millisecond) // fake time
 		synctest.Wait()
 		if _, outcomes := s.counts(); outcomes != 2 || len(s.batches) != 1 {
 			t.Errorf("%d outcomes in %d commits, want 2 in 1", outcomes, len(s.batches))

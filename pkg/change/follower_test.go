@@ -104,7 +104,7 @@ func TestFollowerToldOfItsKindsInOrder(t *testing.T) {
 		log.add(change.App, "a1")
 		log.add(change.Session, "s1")
 		log.add(change.App, "a2")
-		time.Sleep(change.DefaultInterval)
+		<-time.After(change.DefaultInterval) // fake time
 		synctest.Wait()
 		if diff := cmp.Diff([]string{"a1", "a2"}, apps.ids); diff != "" {
 			t.Error("apps:", diff)
@@ -179,7 +179,7 @@ func TestFollowerRetriesOnlyWhoFailed(t *testing.T) {
 			want = append(want, "s")
 		}
 		log.add(change.Session, want...)
-		time.Sleep(10 * change.DefaultInterval)
+		<-time.After(10 * change.DefaultInterval) // fake time
 		synctest.Wait()
 		if len(good.ids) != len(want) || good.tries != 3 {
 			t.Errorf("good: told of %d in %d calls, want %d in 3", len(good.ids), good.tries, len(want))
@@ -208,7 +208,7 @@ func TestFollowerOutlastsABrokenLog(t *testing.T) {
 		synctest.Wait()
 		log.fail(errors.New("away"))
 		log.add(change.Key, "k1")
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute) // fake time
 		log.fail(nil)
 		if err := f.Wait(t.Context(), 1); err != nil {
 			t.Fatal(err)
@@ -263,7 +263,7 @@ func TestFollowerBoundsASubscriber(t *testing.T) {
 		stop := follow(t, f)
 		synctest.Wait()
 		log.add(change.Session, "s1")
-		time.Sleep(6 * time.Second)
+		<-time.After(6 * time.Second) // fake time
 		synctest.Wait()
 		if len(after.ids) != 1 {
 			t.Fatal("one that hangs kept the others from hearing")

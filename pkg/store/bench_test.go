@@ -51,10 +51,12 @@ func BenchmarkDecide(b *testing.B) {
 
 // decideAll shares b.N decisions among callers that each wait for their own.
 func decideAll(b *testing.B, recorder *audit.Recorder, callers int) {
-	d := audit.Decision{Tenant: "maple", Request: id.NewRequest(), Time: time.Now(), App: id.NewApp(), Site: "main",
+	d := audit.Decision{
+		Tenant: "maple", Request: id.NewRequest(), Time: time.Now(), App: id.NewApp(), Site: "main",
 		Principal: policy.Principal{Kind: policy.UserPrincipal, ID: string(id.NewUser()), Issuer: "sallyport"},
 		Session:   id.NewSession(), Methods: []string{"otp"}, ClientIP: "192.0.2.7", Method: "GET", Host: "oscar.maple.example",
-		Path: "/oscar/demographic/demographiccontrol.jsp", Effect: policy.Allow, Reason: "rule", Rule: "r1"}
+		Path: "/oscar/demographic/demographiccontrol.jsp", Effect: policy.Allow, Reason: "rule", Rule: "r1",
+	}
 	todo := make(chan struct{}, b.N)
 	for range b.N {
 		todo <- struct{}{}
@@ -106,8 +108,10 @@ func BenchmarkSessionByReference(b *testing.B) {
 	db := open(b, filepath.Join(b.TempDir(), "edge.db"))
 	ctx, now := b.Context(), time.Now()
 	u := identity.User{Tenant: "maple", ID: id.NewUser(), Issuer: identity.LocalIssuer, Subject: "lee"}
-	one := session.Session{Tenant: "maple", ID: id.NewSession(), User: u.ID, Created: now, LastSeen: now,
-		Expires: now.Add(time.Hour), IdleFor: time.Hour}
+	one := session.Session{
+		Tenant: "maple", ID: id.NewSession(), User: u.ID, Created: now, LastSeen: now,
+		Expires: now.Add(time.Hour), IdleFor: time.Hour,
+	}
 	const hash, host = "hash", "signin.maple.example"
 	err := errors.Join(
 		db.Tenants().CreateTenant(ctx, tenant.Tenant{ID: "maple", SignInHost: host}),

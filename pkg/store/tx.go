@@ -115,7 +115,7 @@ func collect[T any](rows *sql.Rows, err error, scan func(row) (T, error)) ([]T, 
 	if err != nil {
 		return nil, explain(err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // what went wrong with them, rows.Err says
 	var all []T
 	for rows.Next() {
 		one, err := scan(rows)

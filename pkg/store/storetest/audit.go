@@ -15,10 +15,13 @@ import (
 )
 
 func decision(of id.Tenant, path string) audit.Decision {
-	return audit.Decision{Tenant: of, Request: "REQUEST", Time: moment, App: "app_1", Site: "main", Principal: policy.Principal{
-		Kind: policy.UserPrincipal, ID: "usr_1", Issuer: "sallyport", Subject: "usr_1"}, Session: "ses_1", Token: "tok_1",
+	return audit.Decision{
+		Tenant: of, Request: "REQUEST", Time: moment, App: "app_1", Site: "main", Principal: policy.Principal{
+			Kind: policy.UserPrincipal, ID: "usr_1", Issuer: "sallyport", Subject: "usr_1",
+		}, Session: "ses_1", Token: "tok_1",
 		Methods: []string{"otp"}, ClientIP: "2001:db8::7", Method: "GET", Host: "oscar.maple.example", Path: path,
-		Effect: policy.Allow, Reason: "rule", Rule: "r1"}
+		Effect: policy.Allow, Reason: "rule", Rule: "r1",
+	}
 }
 
 func testRecords(t *testing.T, s Stores) {
@@ -29,8 +32,10 @@ func testRecords(t *testing.T, s Stores) {
 	got, err := s.Audit.Append(ctx, batch, nil)
 	must(t, err)
 	same(t, "sequences", []int64{1, 1, 2, 3}, got)
-	outcome := audit.Outcome{Tenant: maple, Sequence: 2, Time: moment, Status: 200, BytesIn: 1, BytesOut: 1 << 40,
-		Duration: 1500 * time.Microsecond, Error: "E-ORIGIN-ABORT"}
+	outcome := audit.Outcome{
+		Tenant: maple, Sequence: 2, Time: moment, Status: 200, BytesIn: 1, BytesOut: 1 << 40,
+		Duration: 1500 * time.Microsecond, Error: "E-ORIGIN-ABORT",
+	}
 	other := outcome
 	other.Status = 500
 	got, err = s.Audit.Append(ctx, []audit.Decision{decision(maple, "/d")}, []audit.Outcome{outcome, other})

@@ -25,9 +25,13 @@ func testChanges(t *testing.T, s Stores) {
 	key := signingKey(token.Access, "a-1", moment)
 	must(t, s.Keys.CreateKey(ctx, key))
 	want := []change.Change{
-		{Kind: change.Tenant, ID: "maple"}, {Kind: change.Site, ID: "main"}, {Kind: change.App, ID: string(c.App.ID)},
-		{Kind: change.User, ID: string(c.User.ID)}, {Kind: change.Token, ID: string(c.Token.ID)},
-		{Kind: change.Connector, ID: string(c.Connector.ID)}, {Kind: change.Key, ID: "a-1"},
+		{Kind: change.Tenant, ID: "maple"},
+		{Kind: change.Site, ID: "main"},
+		{Kind: change.App, ID: string(c.App.ID)},
+		{Kind: change.User, ID: string(c.User.ID)},
+		{Kind: change.Token, ID: string(c.Token.ID)},
+		{Kind: change.Connector, ID: string(c.Connector.ID)},
+		{Kind: change.Key, ID: "a-1"},
 	}
 	for i := range want {
 		want[i].Version, want[i].Tenant = int64(i+1), maple

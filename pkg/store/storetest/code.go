@@ -10,8 +10,10 @@ import (
 )
 
 func code(of id.Tenant) emailotp.Code {
-	return emailotp.Code{Tenant: of, ID: "browser", Account: []byte("account"), User: "usr_1", MAC: []byte("mac"),
-		Expires: moment.Add(emailotp.Life), Return: []byte("target")}
+	return emailotp.Code{
+		Tenant: of, ID: "browser", Account: []byte("account"), User: "usr_1", MAC: []byte("mac"),
+		Expires: moment.Add(emailotp.Life), Return: []byte("target"),
+	}
 }
 
 func testCodes(t *testing.T, s Stores) {

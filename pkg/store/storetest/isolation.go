@@ -162,8 +162,10 @@ func seedAll(t *testing.T, s Stores, of id.Tenant) clinic {
 	t.Helper()
 	ctx := t.Context()
 	c := seed(t, s, of)
-	must(t, s.Sessions.CreateHandoff(ctx, session.Handoff{Tenant: of, Hash: "handoff-" + string(of), Session: c.Session.ID,
-		Host: appHost, Flow: flow, Expires: moment.Add(time.Minute)}))
+	must(t, s.Sessions.CreateHandoff(ctx, session.Handoff{
+		Tenant: of, Hash: "handoff-" + string(of), Session: c.Session.ID,
+		Host: appHost, Flow: flow, Expires: moment.Add(time.Minute),
+	}))
 	one := code(of)
 	one.ID = "code-" + string(of)
 	must(t, s.Codes.PutCode(ctx, one))

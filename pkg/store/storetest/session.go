@@ -74,8 +74,10 @@ func testSessionEdges(t *testing.T, s Stores) {
 		{"1 ms before absolute end", 2 * time.Hour, time.Hour, time.Hour - time.Millisecond, true},
 		{"at absolute end", 2 * time.Hour, time.Hour, time.Hour, false},
 	} {
-		one := session.Session{Tenant: maple, ID: id.NewSession(), User: lee.ID, Created: moment, LastSeen: moment,
-			Expires: moment.Add(c.expires), IdleFor: c.idle}
+		one := session.Session{
+			Tenant: maple, ID: id.NewSession(), User: lee.ID, Created: moment, LastSeen: moment,
+			Expires: moment.Add(c.expires), IdleFor: c.idle,
+		}
 		must(t, s.Sessions.CreateSession(ctx, one, session.Reference{Tenant: maple, Hash: string(one.ID), Session: one.ID}))
 		at := moment.Add(c.at)
 		if one.Live(at) != c.lives {

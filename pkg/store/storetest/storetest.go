@@ -117,15 +117,21 @@ func seed(t *testing.T, s Stores, of id.Tenant) clinic {
 
 func seedTenant(t *testing.T, s Stores, of id.Tenant) {
 	t.Helper()
-	must(t, s.Tenants.CreateTenant(t.Context(), tenant.Tenant{ID: of, Name: "Clinic " + string(of),
-		SignInHost: "signin." + string(of) + ".example", Zone: "America/Toronto", Created: moment}))
+	must(t, s.Tenants.CreateTenant(t.Context(), tenant.Tenant{
+		ID: of, Name: "Clinic " + string(of),
+		SignInHost: "signin." + string(of) + ".example", Zone: "America/Toronto", Created: moment,
+	}))
 	must(t, s.Tenants.CreateSite(t.Context(), tenant.Site{Tenant: of, ID: "main", Created: moment}))
 }
 
 func app(of id.Tenant, path string) tenant.App {
-	return tenant.App{Tenant: of, ID: id.NewApp(), Host: "oscar." + string(of) + ".example", Path: path, Site: "main", Name: "OSCAR",
-		Landing: []string{"/oscar/index.jsp"}, WebSocket: []string{"/oscar/ws"}, Created: moment, Rules: []policy.Rule{{ID: "r1",
-			Effect: policy.Allow, Include: []policy.Selector{{Kind: policy.ServicePrincipal, ID: "booking"}}}}}
+	return tenant.App{
+		Tenant: of, ID: id.NewApp(), Host: "oscar." + string(of) + ".example", Path: path, Site: "main", Name: "OSCAR",
+		Landing: []string{"/oscar/index.jsp"}, WebSocket: []string{"/oscar/ws"}, Created: moment, Rules: []policy.Rule{{
+			ID:     "r1",
+			Effect: policy.Allow, Include: []policy.Selector{{Kind: policy.ServicePrincipal, ID: "booking"}},
+		}},
+	}
 }
 
 func user(of id.Tenant, email string) identity.User {
@@ -136,10 +142,14 @@ func user(of id.Tenant, email string) identity.User {
 
 func login(t *testing.T, s Stores, u identity.User) (session.Session, session.Reference) {
 	t.Helper()
-	one := session.Session{Tenant: u.Tenant, ID: id.NewSession(), User: u.ID, Methods: []string{"otp", "mfa"}, Created: moment,
-		LastSeen: moment, Expires: moment.Add(12 * time.Hour), IdleFor: 30 * time.Minute, Client: "Firefox", Source: "192.0.2.7"}
-	ref := session.Reference{Tenant: u.Tenant, Hash: "ref-" + string(one.ID), Session: one.ID,
-		Host: "signin." + string(u.Tenant) + ".example", Created: moment}
+	one := session.Session{
+		Tenant: u.Tenant, ID: id.NewSession(), User: u.ID, Methods: []string{"otp", "mfa"}, Created: moment,
+		LastSeen: moment, Expires: moment.Add(12 * time.Hour), IdleFor: 30 * time.Minute, Client: "Firefox", Source: "192.0.2.7",
+	}
+	ref := session.Reference{
+		Tenant: u.Tenant, Hash: "ref-" + string(one.ID), Session: one.ID,
+		Host: "signin." + string(u.Tenant) + ".example", Created: moment,
+	}
 	must(t, s.Sessions.CreateSession(t.Context(), one, ref))
 	return one, ref
 }

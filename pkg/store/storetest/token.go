@@ -10,8 +10,10 @@ import (
 )
 
 func signingKey(kind token.Kind, kid string, created time.Time) token.Key {
-	return token.Key{Kind: kind, ID: kid, Seed: []byte("0123456789abcdef0123456789abcdef"), Created: created,
-		NotAfter: created.Add(24 * time.Hour), Retired: created.Add(48 * time.Hour)}
+	return token.Key{
+		Kind: kind, ID: kid, Seed: []byte("0123456789abcdef0123456789abcdef"), Created: created,
+		NotAfter: created.Add(24 * time.Hour), Retired: created.Add(48 * time.Hour),
+	}
 }
 
 func testKeys(t *testing.T, s Stores) {
