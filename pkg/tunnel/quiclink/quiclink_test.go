@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -31,11 +32,16 @@ func overUDP(t testing.TB) *linktest.Pair {
 		t.Fatal(err)
 	}
 	wire := &sockets{listener: listener}
-	d := &quiclink.Dialer{Socket: func(context.Context, netip.AddrPort) (net.PacketConn, error) {
+	d := &quiclink.Dialer{Config: impatient(), Socket: func(context.Context, netip.AddrPort) (net.PacketConn, error) {
 		wire.dialer, err = net.ListenUDP("udp4", nil)
 		return wire.dialer, err
 	}}
 	return pair(t, d, listener, listener.LocalAddr().(*net.UDPAddr).AddrPort(), wire)
+}
+
+// impatient finds a killed peer sooner, where time is real; the defaults are tested in fake time.
+func impatient() quiclink.Config {
+	return quiclink.Config{Idle: 3 * time.Second, KeepAlive: time.Second}
 }
 
 // sockets are real ones; they can only be killed.
@@ -54,7 +60,7 @@ func (s *sockets) Kill(end linktest.End) {
 func pair(t testing.TB, d *quiclink.Dialer, socket net.PacketConn, address netip.AddrPort, wire linktest.Wire) *linktest.Pair {
 	t.Helper()
 	server, client := linktest.TLS(t)
-	listener, err := quiclink.NewListener(socket, server, quiclink.Config{})
+	listener, err := quiclink.NewListener(socket, server, d.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,3 +82,5 @@ func pair(t testing.TB, d *quiclink.Dialer, socket net.PacketConn, address netip
 	})
 	return &linktest.Pair{Dialed: dialed, Accepted: accepted, Wire: wire}
 }
+
+func BenchmarkLink(b *testing.B) { linktest.Bench(b, overUDP) }

@@ -111,3 +111,5 @@ func pair(t testing.TB, d *wslink.Dialer, l net.Listener, address string, wire l
 	})
 	return &linktest.Pair{Dialed: dialed, Accepted: accepted, Wire: wire}
 }
+
+func BenchmarkLink(b *testing.B) { linktest.Bench(b, overTCP) }
