@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -109,7 +110,7 @@ func (o *origin) probe(ctx context.Context) {
 	resp, err := o.transport.RoundTrip(req)
 	if err != nil {
 		// A connector that is stopping says nothing about the origin.
-		if f := classify(context.Background(), err); ctx.Err() == nil || context.Cause(ctx) == context.DeadlineExceeded {
+		if f := classify(context.Background(), err); ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			o.health.probed(o.now(), 0, f.code)
 		}
 		return

@@ -23,7 +23,7 @@ const maxFile = 1 << 20
 //	    preset: oscar                     # with context: /oscar, or a list
 //	    tls: {pin_sha256: "sha256:…"}     # or ca_file, server_name; nothing: the system's authorities
 //	    timeouts: {response_header: 300s} # also dial, tls, keep_alive, queue
-//	  - service: status:404               # the last rule takes whatever is left
+//	  - status: 404                       # the last rule takes whatever is left
 func Load(text []byte) (*Rules, []error) {
 	if len(text) > maxFile {
 		return nil, []error{fmt.Errorf("the file is larger than %d bytes", maxFile)}
@@ -59,7 +59,7 @@ func parse(text []byte) (*yaml.Node, error) {
 	var root, more yaml.Node
 	switch err := dec.Decode(&root); {
 	case errors.Is(err, io.EOF):
-		return nil, errors.New("the file is empty; it needs at least:\nrules:\n  - service: status:404")
+		return nil, errors.New("the file is empty; it needs at least:\nrules:\n  - status: 404")
 	case err != nil:
 		return nil, errors.New(plainWords(err.Error()))
 	}
@@ -135,7 +135,7 @@ func ruleLines(root *yaml.Node) []int {
 // would match.
 func checkOrder(rules *Rules) []error {
 	if len(rules.list) == 0 {
-		return []error{errors.New("rules: there is none; the last must be a catch-all such as `service: status:404`")}
+		return []error{errors.New("rules: there is none; the last must be a catch-all such as `status: 404`")}
 	}
 	var faults []error
 	for i := range rules.list {
@@ -149,7 +149,7 @@ func checkOrder(rules *Rules) []error {
 	}
 	last := &rules.list[len(rules.list)-1]
 	if last.Host != "" || last.Path != "/" {
-		faults = append(faults, at(last.Line, "the last rule must take everything (no host, no path), for instance `service: status:404`"))
+		faults = append(faults, at(last.Line, "the last rule must take everything (no host, no path), for instance `status: 404`"))
 	}
 	return faults
 }

@@ -40,11 +40,11 @@ rules:
     health: {interval: 1m}
   - host: oscar.maple.example
     origin: http://app.clinic.lan
-  - service: status:404
+  - status: 404
 `)
 	r := rules.All()[0]
 	want := DefaultTimeouts()
-	want.ResponseHeader, want.Dial = 10*time.Minute, 5*time.Second
+	want.ResponseHeader, want.Dial, want.KeepAlive = 10*time.Minute, 5*time.Second, tomcatKeepAlive
 	if r.Path != "/oscar" || r.Origin.String() != "https://127.0.0.1:8443" || r.Timeouts != want || r.Parallel != 8 || r.Line != 3 ||
 		r.Source != netip.MustParseAddr("127.0.0.2") || len(r.TLS.Pin) != 32 || r.TLS.ServerName != "tomcat" {
 		t.Errorf("first rule %+v", r)
@@ -62,8 +62,12 @@ rules:
 		host, path string
 		want       int
 	}{
-		{"oscar.maple.example", "/oscar", 1}, {"OSCAR.maple.example.:8443", "/oscar/x", 1}, {"oscar.maple.example", "/oscarx", 2},
-		{"oscar.maple.example", "/", 2}, {"other.example", "/oscar", 3}, {"", "/", 3},
+		{"oscar.maple.example", "/oscar", 1},
+		{"OSCAR.maple.example.:8443", "/oscar/x", 1},
+		{"oscar.maple.example", "/oscarx", 2},
+		{"oscar.maple.example", "/", 2},
+		{"other.example", "/oscar", 3},
+		{"", "/", 3},
 	} {
 		if got, index := rules.Match(c.host, c.path); got.Index != c.want || index != c.want-1 {
 			t.Errorf("Match(%q, %q) = rule %d, want %d", c.host, c.path, got.Index, c.want)
@@ -99,7 +103,7 @@ func TestLoadReportsEveryFaultWithItsLine(t *testing.T) {
 	}
 	want := []string{
 		"line 5 unknown", "line 2 host", "line 3 origin", "line 4 origin", "line 6 path", "line 8 tls", "line 9 dial", "line 10 parallel",
-		"line 11 context", "line 13 pin_sha256:", "line 13 ca_file:", "line 16 source", "line 17 service",
+		"line 11 context", "line 13 pin_sha256:", "line 13 ca_file:", "line 16 source", "line 17 status",
 		"line 6 rule", "line 12 rule", "line 14 rule", "line 17 rule", "line 17 the",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -3,12 +3,17 @@ package ingress
 import (
 	"net/url"
 	"strings"
+	"time"
 )
 
 const presetOSCAR = "oscar"
 
 // defaultContext is where OSCAR is deployed unless a rule says otherwise.
 const defaultContext = "/oscar"
+
+// tomcatKeepAlive is below the 20 s after which Tomcat closes an unused connection: a request that meets that closing is
+// lost, and since a GET may write it is not sent again.
+const tomcatKeepAlive = 15 * time.Second
 
 // internal lists what the preset never serves, below each context: pages that trust the address of whoever asks, machine
 // diagnostics, and bulk interfaces meant for programs beside the server. One entry is a run of segments; a final "*" in a

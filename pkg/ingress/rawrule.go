@@ -24,7 +24,8 @@ type rawFile struct {
 type rawRule struct {
 	Host         leaf        `yaml:"host"`
 	Path         leaf        `yaml:"path"`
-	Service      leaf        `yaml:"service"`
+	Status       leaf        `yaml:"status"`
+	Service      leaf        `yaml:"service"` // "status:404": the same, as other tunnels' files have it
 	Origin       leaf        `yaml:"origin"`
 	Preset       leaf        `yaml:"preset"`
 	Context      leafList    `yaml:"context"`
@@ -103,15 +104,19 @@ func (r *reading) fault(l leaf, format string, args ...any) {
 func (raw *rawRule) rule(index, line int) (Rule, []error) {
 	r := &reading{rule: Rule{Index: index, Line: line}}
 	r.match(raw)
+	status := raw.Status
+	if status.line == 0 && raw.Service.line > 0 {
+		status = leaf{line: raw.Service.line, text: strings.TrimPrefix(raw.Service.text, "status:")}
+	}
 	switch {
-	case raw.Service.line > 0 && raw.Origin.line > 0:
-		r.fault(raw.Service, "a rule has an origin or a service, not both")
-	case raw.Service.line > 0:
-		r.service(raw)
+	case status.line > 0 && raw.Origin.line > 0:
+		r.fault(status, "a rule has an origin or a status, not both")
+	case status.line > 0:
+		r.status(raw, status)
 	case raw.Origin.line > 0:
 		r.origin(raw)
 	default:
-		r.fault(leaf{}, "the rule needs an origin (https://host:port) or a service (status:404)")
+		r.fault(leaf{}, "the rule needs an origin (https://host:port) or a status (404)")
 	}
 	return r.rule, r.faults
 }
@@ -150,11 +155,10 @@ func hasDots(path string) bool {
 	return false
 }
 
-func (r *reading) service(raw *rawRule) {
-	text, ok := strings.CutPrefix(raw.Service.text, "status:")
-	status, err := strconv.Atoi(text)
-	if !ok || err != nil || status < 400 || status > 599 {
-		r.fault(raw.Service, "service %q: use status:404 or another status from 400 to 599", raw.Service.text)
+func (r *reading) status(raw *rawRule, l leaf) {
+	status, err := strconv.Atoi(l.text)
+	if err != nil || status < 400 || status > 599 {
+		r.fault(l, "status %q: use 404 or another from 400 to 599", l.text)
 	}
 	r.rule.Status = status
 	for _, l := range []leaf{
@@ -179,7 +183,7 @@ func (r *reading) origin(raw *rawRule) {
 	}
 	r.rule.Origin = &url.URL{Scheme: u.Scheme, Host: u.Host}
 	r.tls(raw.TLS)
-	r.timeouts(raw.Timeouts)
+	r.timeouts(raw.Timeouts, raw.Preset.text)
 	r.rule.Parallel = r.number(raw.Parallel, "parallel", 32, 1, 1024)
 	r.rule.Queue = r.number(raw.Queue, "queue", 256, 0, 4096)
 	if raw.Source.text != "" {
@@ -273,8 +277,11 @@ func parsePin(text string) ([]byte, error) {
 	return pin, nil
 }
 
-func (r *reading) timeouts(raw rawTimeouts) {
+func (r *reading) timeouts(raw rawTimeouts, preset string) {
 	t := DefaultTimeouts()
+	if preset == presetOSCAR {
+		t.KeepAlive = tomcatKeepAlive
+	}
 	r.duration(raw.Dial, "dial", &t.Dial, time.Second, 5*time.Minute)
 	r.duration(raw.TLS, "tls", &t.TLS, time.Second, 5*time.Minute)
 	r.duration(raw.ResponseHeader, "response_header", &t.ResponseHeader, 0, 24*time.Hour)

@@ -59,7 +59,7 @@ type Timeouts struct {
 	Dial, TLS time.Duration
 	// ResponseHeader runs from the end of the request to the head of the answer; 0 means no limit.
 	ResponseHeader time.Duration
-	// KeepAlive is how long an unused connection is kept.
+	// KeepAlive is how long an unused connection is kept; the preset's default is 15 s.
 	KeepAlive time.Duration
 	// Queue is how long an exchange waits for its turn.
 	Queue time.Duration

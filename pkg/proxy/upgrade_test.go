@@ -1,7 +1,11 @@
 package proxy_test
 
 import (
+	"bufio"
 	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -39,7 +43,7 @@ func socketOrigin(t *testing.T) string {
 func dialSocket(t *testing.T, w *way, path string) (*websocket.Conn, *http.Response, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	c, resp, err := websocket.Dial(ctx, w.edge.URL+path, &websocket.DialOptions{Host: publicHost})
+	c, resp, err := websocket.Dial(ctx, w.edge.URL+path, &websocket.DialOptions{Host: publicHost, HTTPClient: w.client()})
 	if err == nil {
 		c.SetReadLimit(1 << 20)
 		t.Cleanup(func() { _ = c.CloseNow() })
@@ -47,8 +51,11 @@ func dialSocket(t *testing.T, w *way, path string) (*websocket.Conn, *http.Respo
 	return c, resp, err
 }
 
-func TestWebSocket(t *testing.T) {
-	w := newWay(t, socketOrigin(t), wayConfig{})
+func TestWebSocket(t *testing.T)        { testWebSocket(t, wayConfig{}) }
+func TestWebSocketOverTLS(t *testing.T) { testWebSocket(t, wayConfig{tls: true}) }
+
+func testWebSocket(t *testing.T, cfg wayConfig) {
+	w := newWay(t, socketOrigin(t), cfg)
 	c, _, err := dialSocket(t, w, "/oscar/ws/echo")
 	if err != nil {
 		t.Fatal(err)
@@ -97,4 +104,52 @@ func TestRevocationClosesWebSocket(t *testing.T) {
 	if r := w.result(); r.ErrorCode != wire.CodeRevoked {
 		t.Errorf("outcome %+v", r)
 	}
+}
+
+// Neither side is left with an open socket when the other is gone.
+func TestWebSocketThatBreaks(t *testing.T) {
+	t.Run("at the origin", func(t *testing.T) {
+		w := newWay(t, rawOrigin(t, func(c net.Conn, r *bufio.Reader, head string) {
+			_, f := fieldsOf(head)
+			sum := sha1.Sum([]byte(f["sec-websocket-key"][0] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+			say(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Accept: %s\r\n\r\n",
+				base64.StdEncoding.EncodeToString(sum[:]))
+			_, _ = r.ReadByte()
+		}), wayConfig{})
+		c, _, err := dialSocket(t, w, "/oscar/ws/echo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Write(t.Context(), websocket.MessageText, []byte("hello"))
+		if _, _, err := c.Read(t.Context()); err == nil {
+			t.Error("read from an origin that is gone")
+		}
+		w.result()
+	})
+	t.Run("at the browser", func(t *testing.T) {
+		gone := make(chan error, 1)
+		w := newWay(t, origin(t, func(rw http.ResponseWriter, r *http.Request) {
+			c, err := websocket.Accept(rw, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+			if err != nil {
+				return
+			}
+			defer func() { _ = c.CloseNow() }()
+			_, _, err = c.Read(context.WithoutCancel(r.Context()))
+			gone <- err
+		}), wayConfig{})
+		c, _, err := dialSocket(t, w, "/oscar/ws/echo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.CloseNow()
+		select {
+		case err := <-gone:
+			if err == nil {
+				t.Error("read from a browser that is gone")
+			}
+		case <-time.After(patience):
+			t.Fatal("the origin's socket is still open")
+		}
+		w.result()
+	})
 }

@@ -50,6 +50,7 @@ type wayConfig struct {
 	rules string // replaces the rule for the origin
 	extra string // lines added to the rule for the origin
 	http2 bool
+	tls   bool
 	idle  time.Duration
 }
 
@@ -57,7 +58,7 @@ type wayConfig struct {
 func newWay(t testing.TB, originURL string, cfg wayConfig) *way {
 	t.Helper()
 	if cfg.rules == "" {
-		cfg.rules = "rules:\n  - host: " + publicHost + "\n    origin: " + originURL + "\n" + cfg.extra + "  - service: status:404\n"
+		cfg.rules = "rules:\n  - host: " + publicHost + "\n    origin: " + originURL + "\n" + cfg.extra + "  - status: 404\n"
 	}
 	rules, faults := ingress.Load([]byte(cfg.rules))
 	if len(faults) > 0 {
@@ -77,7 +78,7 @@ func newWay(t testing.TB, originURL string, cfg wayConfig) *way {
 	p := proxy.New(proxy.Config{Registry: w, Pages: pages, WriteIdle: cfg.idle, Metrics: metric.New()})
 	w.edge = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.carry(p, rw, r) }))
 	w.edge.EnableHTTP2 = cfg.http2
-	if cfg.http2 {
+	if cfg.http2 || cfg.tls {
 		w.edge.StartTLS()
 	} else {
 		w.edge.Start()
@@ -179,7 +180,7 @@ func (w *way) request(method, target string, body io.Reader) *http.Request {
 
 func (w *way) client() *http.Client {
 	tr := &http.Transport{DisableCompression: true, ForceAttemptHTTP2: w.edge.EnableHTTP2}
-	if w.edge.EnableHTTP2 {
+	if w.edge.TLS != nil {
 		tr.TLSClientConfig = w.edge.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	}
 	w.t.Cleanup(tr.CloseIdleConnections)

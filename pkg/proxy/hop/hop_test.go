@@ -15,15 +15,21 @@ import (
 
 func TestCleanIsTheSameOnBothSidesOfTheTunnel(t *testing.T) {
 	got := CleanRequest(wire.Header{
-		{Name: "accept", Value: "*/*"}, {Name: "cookie", Value: "a=1; __Host-Http-sallyport=x"}, {Name: "X-FORWARDED-FOR", Value: "127.0.0.1"},
-		{Name: "sallyport-assertion", Value: "forged"}, {Name: "X_User", Value: "x"}, {Name: "Cookie", Value: "__Host-Http-sallyport=x"},
+		{Name: "accept", Value: "*/*"},
+		{Name: "cookie", Value: "a=1; __Host-Http-sallyport=x"},
+		{Name: "X-FORWARDED-FOR", Value: "127.0.0.1"},
+		{Name: "sallyport-assertion", Value: "forged"},
+		{Name: "X_User", Value: "x"},
+		{Name: "Cookie", Value: "__Host-Http-sallyport=x"},
 	})
 	want := wire.Header{{Name: "Accept", Value: "*/*"}, {Name: "Cookie", Value: "a=1"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("request (-want +got):\n%s", diff)
 	}
 	got = CleanAnswer(wire.Header{
-		{Name: "set-cookie", Value: "__Secure-Sallyport=1"}, {Name: "set-cookie", Value: "b=2"}, {Name: "service-worker-allowed", Value: "/"},
+		{Name: "set-cookie", Value: "__Secure-Sallyport=1"},
+		{Name: "set-cookie", Value: "b=2"},
+		{Name: "service-worker-allowed", Value: "/"},
 		{Name: "Set-Cookie", Value: "a=1; Secure"},
 	})
 	want = wire.Header{{Name: "Set-Cookie", Value: "b=2; Secure"}, {Name: "Set-Cookie", Value: "a=1; Secure"}}

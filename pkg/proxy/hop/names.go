@@ -14,11 +14,13 @@ var (
 	onlyOurs = set("Forwarded", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Originating-Ip", "X-Remote-Ip",
 		"X-Remote-Addr", "True-Client-Ip", "Fastly-Client-Ip", "Client-Ip", "Via", "X-Request-Id", "X-Rewrite-Url",
 		"X-Http-Method", "X-Http-Method-Override", "X-Method-Override", "Client-Cert", "Client-Cert-Chain", "Remote-User",
-		"X-Remote-User", "X-User", "X-Proxyuser-Ip", "X-Host", "Proxy", "Clear-Site-Data")
+		"X-Remote-User", "X-Proxyuser-Ip", "X-Host", "Proxy", "Clear-Site-Data")
 
 	// onlyOursPrefix are families of such fields.
-	onlyOursPrefix = []string{"Sallyport-", "X-Sallyport-", "X-Forwarded-", "X-Original-", "X-Oscar-", "Cf-",
-		"X-Client-Cert", "X-Ssl-", "Ssl-Client-", "X-Authenticated-", "X-Auth-Request-", "X-Webauth-", "X-Envoy-", "X-Accel-"}
+	onlyOursPrefix = []string{
+		"Sallyport-", "X-Sallyport-", "X-Forwarded-", "X-Original-", "X-Oscar-", "Cf-",
+		"X-Client-Cert", "X-Ssl-", "Ssl-Client-", "X-Authenticated-", "X-Auth-Request-", "X-Webauth-", "X-Envoy-", "X-Accel-",
+	}
 
 	// answerOnly are answer fields that an origin may not set for a host that it shares with the edge: they name its
 	// software, move its clients elsewhere, or widen a service worker over our own paths.
