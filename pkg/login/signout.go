@@ -53,23 +53,27 @@ func (h appDoor) forget(w http.ResponseWriter) {
 	}
 }
 
-// endOriginSession expires the origin's session cookies. The browser does not send them to us, as their path is the
-// application's own context (/oscar), so each place where they may lie is named: the app's path, and the first segment of its
-// path and of each of its landing pages.
+// endOriginSession expires the origin's session cookies wherever they may lie.
 func (h appDoor) endOriginSession(w http.ResponseWriter) {
-	paths := []string{"/"}
-	for _, p := range append([]string{h.app.Path}, h.app.Landing...) {
-		first, _, _ := strings.Cut(strings.TrimPrefix(p, "/"), "/")
-		if first != "" && first != "*" && !strings.ContainsAny(first, ".;") {
-			paths = append(paths, "/"+first)
-		}
-	}
-	slices.Sort(paths)
-	for _, path := range slices.Compact(paths) {
+	for _, path := range h.originPaths() {
 		for _, name := range h.OriginCookies {
 			http.SetCookie(w, &http.Cookie{Name: name, Path: path, MaxAge: -1, Secure: true, HttpOnly: true})
 		}
 	}
+}
+
+// originPaths lists where the origin's cookies may lie. The browser does not send them to us, as their path is the
+// application's own context (/oscar): that is the first segment of the app's path or of one of its landing pages.
+func (h appDoor) originPaths() []string {
+	paths := []string{"/"}
+	for _, p := range append([]string{h.app.Path}, h.app.Landing...) {
+		first, _, _ := strings.Cut(strings.TrimPrefix(p, "/"), "/")
+		if first != "" && !strings.ContainsAny(first, ".;*") {
+			paths = append(paths, "/"+first)
+		}
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths)
 }
 
 // clear is the button of the 431 page: everything that this browser stores as cookies for the site goes.
