@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -45,7 +46,7 @@ func (b *body) Read(p []byte) (int, error) {
 			continue
 		}
 		n, err := b.r.Read(p)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			b.inData = false
 			continue
 		}
@@ -70,7 +71,7 @@ func (b *body) next() {
 	frame, err := b.r.Next()
 	switch {
 	case err != nil:
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		b.fail(err, false)
@@ -128,5 +129,5 @@ func (b *body) takeTrailer() wire.Header {
 func (b *body) finished() bool {
 	_ = b.stream.SetReadDeadline(time.Now().Add(closeTimeout))
 	_, err := b.r.Next()
-	return err == io.EOF
+	return errors.Is(err, io.EOF)
 }

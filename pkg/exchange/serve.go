@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"runtime/debug"
@@ -163,10 +164,10 @@ func (x *served) watch(withEnd bool) {
 			frame, err = x.in.r.Next()
 		}
 	}
-	switch {
-	case err == io.EOF:
+	if errors.Is(err, io.EOF) {
 		return
-	case err == nil:
+	}
+	if err == nil {
 		err = unexpected(frame, "after the end of a request")
 	}
 	x.cancel(x.abort(err))

@@ -206,7 +206,7 @@ func TestLongUpload(t *testing.T) {
 		go func() {
 			for range 60 {
 				_, _ = browser.Write([]byte("x"))
-				time.Sleep(time.Minute)
+				<-time.After(time.Minute)
 			}
 			_ = browser.Close()
 		}()

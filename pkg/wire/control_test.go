@@ -35,7 +35,7 @@ func TestControl(t *testing.T) {
 	if got, err := wire.ReadControl(r, wire.MaxControlHeld); err != nil || got.GetMessage() != nil {
 		t.Errorf("empty: %v, %v", got, err)
 	}
-	if _, err := wire.ReadControl(r, wire.MaxControlHeld); err != io.EOF {
+	if _, err := wire.ReadControl(r, wire.MaxControlHeld); !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %v", err)
 	}
 }

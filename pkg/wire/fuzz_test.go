@@ -111,7 +111,7 @@ func FuzzFrames(f *testing.F) {
 		for {
 			frame, err := r.Next()
 			if err != nil {
-				if err != io.EOF && err != io.ErrUnexpectedEOF && !errors.Is(err, wire.ErrProtocol) {
+				if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, wire.ErrProtocol) {
 					t.Fatalf("%v", err)
 				}
 				return

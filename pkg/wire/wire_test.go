@@ -94,7 +94,7 @@ func TestFramesComeBack(t *testing.T) {
 	next(wire.FrameEnd)
 	e2, err := r.End()
 	same(e, e2, err)
-	if _, err := r.Next(); err != io.EOF {
+	if _, err := r.Next(); !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %v", err)
 	}
 }
