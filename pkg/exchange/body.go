@@ -1,7 +1,6 @@
 package exchange
 
 import (
-	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -46,7 +45,7 @@ func (b *body) Read(p []byte) (int, error) {
 			continue
 		}
 		n, err := b.r.Read(p)
-		if errors.Is(err, io.EOF) {
+		if isFIN(err) {
 			b.inData = false
 			continue
 		}
@@ -71,7 +70,7 @@ func (b *body) next() {
 	frame, err := b.r.Next()
 	switch {
 	case err != nil:
-		if errors.Is(err, io.EOF) {
+		if isFIN(err) {
 			err = io.ErrUnexpectedEOF
 		}
 		b.fail(err, false)
@@ -129,5 +128,11 @@ func (b *body) takeTrailer() wire.Header {
 func (b *body) finished() bool {
 	_ = b.stream.SetReadDeadline(time.Now().Add(closeTimeout))
 	_, err := b.r.Next()
-	return errors.Is(err, io.EOF)
+	return isFIN(err)
+}
+
+// isFIN tells the peer's FIN from the end of a link: a *tunnel.ClosedError may well have an io.EOF in its chain, that of
+// the connection below, and must never pass for an orderly end.
+func isFIN(err error) bool {
+	return err == io.EOF //nolint:errorlint // the reason is above
 }

@@ -2,7 +2,6 @@ package exchange
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"runtime/debug"
@@ -164,7 +163,7 @@ func (x *served) watch(withEnd bool) {
 			frame, err = x.in.r.Next()
 		}
 	}
-	if errors.Is(err, io.EOF) {
+	if isFIN(err) {
 		return
 	}
 	if err == nil {

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
+	"testing/iotest"
 
 	"google.golang.org/protobuf/proto"
 
@@ -58,5 +60,17 @@ func TestControlRefuses(t *testing.T) {
 	long := &tunnelv1.Control{Message: &tunnelv1.Control_KeySet{KeySet: &tunnelv1.KeySet{Jwt: string(make([]byte, wire.MaxControl))}}}
 	if err := wire.WriteControl(io.Discard, long); !errors.Is(err, wire.ErrProtocol) {
 		t.Errorf("writer: %v", err)
+	}
+}
+
+// TestLostLinkIsNoEnd: a transport may report the end of its connection with an io.EOF in the chain.
+func TestLostLinkIsNoEnd(t *testing.T) {
+	lost := iotest.ErrReader(fmt.Errorf("link lost: %w", io.EOF))
+	_, control := wire.ReadControl(bufio.NewReader(lost), wire.MaxControl)
+	_, frames := wire.NewReader(lost).Next()
+	for _, err := range []error{control, frames} {
+		if err == io.EOF { //nolint:errorlint // the difference is the point
+			t.Error("a lost link reads like an orderly end")
+		}
 	}
 }

@@ -247,7 +247,7 @@ func TestUnknownFrames(t *testing.T) {
 		}
 	}
 	for cut := 1; cut < len(one); cut++ {
-		if err := read(one[:cut]); err != io.ErrUnexpectedEOF {
+		if err := read(one[:cut]); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("cut after %d: %v", cut, err)
 		}
 	}

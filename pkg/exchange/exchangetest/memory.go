@@ -73,7 +73,8 @@ func (l *link) Export(string, []byte, int) ([]byte, error) { return nil, os.ErrI
 
 func (l *link) Close(reason tunnel.Reason) error {
 	for _, end := range [...]*link{l, l.peer} {
-		cause := &tunnel.ClosedError{Reason: reason, Remote: end != l}
+		// Transports report what the connection below said, which is often an io.EOF.
+		cause := &tunnel.ClosedError{Reason: reason, Remote: end != l, Err: io.EOF}
 		end.ending.End(cause)
 		end.mu.Lock()
 		for _, s := range end.streams {
