@@ -152,7 +152,7 @@ func (r *Reader) message(want FrameType, parse func([]byte) error) error {
 
 // short turns the end of the stream within a frame into io.ErrUnexpectedEOF.
 func short(err error) error {
-	if err == io.EOF {
+	if err == io.EOF { //nolint:errorlint // a link that ended may have io.EOF in its chain, and keeps its own error
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"io"
 	"maps"
@@ -96,7 +97,7 @@ func replayControl(t *testing.T, r io.Reader, lines *strings.Builder, out io.Wri
 	t.Helper()
 	for buffered := bufio.NewReader(r); ; {
 		m, err := wire.ReadControl(buffered, wire.MaxControl)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return
 		}
 		must(t, err, wire.WriteControl(out, m))
@@ -111,7 +112,7 @@ func replayFrames(t *testing.T, source io.Reader, lines *strings.Builder, out io
 	r, w := wire.NewReader(source), wire.NewWriter(out)
 	for {
 		frame, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			must(t, w.Flush())
 			return
 		}
