@@ -30,8 +30,8 @@ type Config struct {
 	StateDir string `conf:"state_dir" help:"directory with identity.json and key.pem"`
 	// Ingress is the file with the rules that say which origin serves which host and path.
 	Ingress string `conf:"ingress" help:"file with the ingress rules"`
-	// Listen is the loopback address for /ready and /metrics; port 0 takes a free one, empty serves neither.
-	Listen string `conf:"listen" help:"loopback address for /ready and /metrics"`
+	// Loopback is the address for /ready and /metrics; port 0 takes a free one, empty serves neither.
+	Loopback string `conf:"loopback" help:"loopback address for /ready and /metrics"`
 	// Transport is auto (QUIC, and WebSocket where QUIC is not up within a second), quic or websocket.
 	Transport string `conf:"transport" help:"auto, quic or websocket"`
 	// DrainTimeout is how long exchanges may take to finish when the process is asked to stop.
@@ -52,12 +52,12 @@ type Config struct {
 // Default is the configuration of an installed service.
 func Default() *Config {
 	return &Config{
-		StateDir: "/var/lib/sallyport-connector", Ingress: "/etc/sallyport/ingress.yaml", Listen: "127.0.0.1:9466",
+		StateDir: "/var/lib/sallyport-connector", Ingress: "/etc/sallyport/ingress.yaml", Loopback: "127.0.0.1:9466",
 		Transport: TransportAuto, DrainTimeout: 30 * time.Second, Log: log.Default(),
 	}
 }
 
-// withDefaults fills what an embedding program left out; Listen stays as it is, because empty means something.
+// withDefaults fills what an embedding program left out; Loopback stays as it is, because empty means something.
 func (c Config) withDefaults() Config {
 	if c.Transport == "" {
 		c.Transport = TransportAuto
@@ -82,9 +82,9 @@ func (c *Config) Validate() error {
 			faults = append(faults, fmt.Errorf("%s: %q is not a clean path", key, path))
 		}
 	}
-	if c.Listen != "" {
-		if err := checkLoopback(c.Listen); err != nil {
-			faults = append(faults, fmt.Errorf("listen: %w", err))
+	if c.Loopback != "" {
+		if err := checkLoopback(c.Loopback); err != nil {
+			faults = append(faults, fmt.Errorf("loopback: %w", err))
 		}
 	}
 	switch c.Transport {

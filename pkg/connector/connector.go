@@ -76,10 +76,10 @@ func New(cfg Config) (*Connector, error) {
 	}
 	c.gate = newGate(identity, open.Pinned.Verifier(token.Assertion), open.Clock.Now, handler, logger, cfg.Metrics)
 	c.links = newLinks(cfg, identity, target, open, c.gate, c.origins, logger)
-	if cfg.Listen == "" {
+	if cfg.Loopback == "" {
 		return c, nil
 	}
-	if c.status, err = net.Listen("tcp", cfg.Listen); err != nil {
+	if c.status, err = net.Listen("tcp", cfg.Loopback); err != nil {
 		return nil, fmt.Errorf("status listen: %w", err)
 	}
 	return c, nil

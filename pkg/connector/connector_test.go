@@ -330,14 +330,14 @@ func TestEnrolmentIsNeverOverwrittenAndItsKeyIsPrivate(t *testing.T) {
 func TestConfigRefusesOpenListeners(t *testing.T) {
 	for _, listen := range []string{":9466", "0.0.0.0:9466", "192.168.1.5:9466", "[::]:9466", "localhost:9466", "127.0.0.1", "127.0.0.1:x"} {
 		c := connector.Default()
-		c.Listen = listen
+		c.Loopback = listen
 		if c.Validate() == nil {
 			t.Errorf("%q accepted", listen)
 		}
 	}
 	for _, listen := range []string{"127.0.0.1:0", "[::1]:9466", "127.0.0.2:1", ""} {
 		c := connector.Default()
-		c.Listen = listen
+		c.Loopback = listen
 		if err := c.Validate(); err != nil {
 			t.Errorf("%q: %v", listen, err)
 		}

@@ -235,7 +235,7 @@ func newClinic(t testing.TB, e *testEdge, transport string) *clinic {
 	}
 	var err error
 	c.Connector, err = connector.New(connector.Config{
-		StateDir: filepath.Join(dir, "state"), Ingress: rules, Listen: "127.0.0.1:0", Transport: transport, DrainTimeout: 10 * time.Second,
+		StateDir: filepath.Join(dir, "state"), Ingress: rules, Loopback: "127.0.0.1:0", Transport: transport, DrainTimeout: 10 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -147,7 +147,7 @@ func writeFile(dir, name string, text []byte) error {
 		return fmt.Errorf("state: %w", err)
 	}
 	_, err = f.Write(text)
-	err = errors.Join(err, f.Sync(), f.Close())
+	err = errors.Join(err, adopt(f, dir), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), filepath.Join(dir, name))
 	}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport-dev/sallyport/pkg/connector"
+)
+
+func (p *program) readyCommand() *cobra.Command {
+	asJSON := false
+	cmd := &cobra.Command{
+		Use: "ready", Short: "Ask the running connector whether a link is up and the origin answers", Args: exactly(0),
+		Long: "Exit code 0 when a link is up and every origin answered lately, 4 when not.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if p.config.Loopback == "" {
+				return &usageError{fmt.Errorf("loopback is switched off; --loopback says where to ask")}
+			}
+			status, err := askReady(cmd, p.config.Loopback)
+			if err != nil {
+				fmt.Fprintf(cmd.OutOrStdout(), "not ready: no connector answers at %s: is it running? (%v)\n", p.config.Loopback, err)
+				return &exitError{exitNotReady}
+			}
+			printStatus(cmd.OutOrStdout(), status, asJSON)
+			if status.Status != connector.StatusReady {
+				return &exitError{exitNotReady}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the answer as JSON")
+	return cmd
+}
+
+func askReady(cmd *cobra.Command, address string) (connector.Status, error) {
+	var status connector.Status
+	request, err := http.NewRequestWithContext(cmd.Context(), http.MethodGet, "http://"+address+"/ready", nil)
+	if err != nil {
+		return status, err
+	}
+	// Loopback never goes through a proxy.
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		return status, err
+	}
+	defer response.Body.Close()
+	return status, json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&status)
+}
+
+func printStatus(w io.Writer, s connector.Status, asJSON bool) {
+	if asJSON {
+		_ = json.NewEncoder(w).Encode(s) // strings, numbers and times only
+		return
+	}
+	link := "no link to the edge"
+	if s.ReadyConnections > 0 {
+		link = fmt.Sprintf("linked over %s, round trip %.1f ms", s.Protocol, s.RoundTripMS)
+	}
+	fmt.Fprintf(w, "%s: %s (%s)\n", s.Status, link, s.ConnectorID)
+	for _, o := range s.Origins {
+		state := "answers"
+		if !o.Healthy {
+			state = "does not answer as it should"
+			if o.Problem != "" {
+				state += ": " + o.Problem
+			}
+		}
+		fmt.Fprintf(w, "  %s %s\n", o.Origin, state)
+	}
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/sallyport-dev/sallyport/pkg/build"
+	"github.com/sallyport-dev/sallyport/pkg/conf"
+	"github.com/sallyport-dev/sallyport/pkg/connector"
+)
+
+// program is what the commands share: the configuration.
+type program struct {
+	config     connector.Config
+	configFile string
+	showConfig bool
+	// settings are the flags that are configuration keys; a command's own flag of the same name is none.
+	settings map[*pflag.Flag]bool
+}
+
+func newRoot() *cobra.Command {
+	p := &program{config: *connector.Default(), settings: map[*pflag.Flag]bool{}}
+	root := &cobra.Command{
+		Use:           "connector",
+		Short:         "Carries a clinic's server to its edge; dials out only",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       build.Version(),
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return p.load(cmd)
+		},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	flags := root.PersistentFlags()
+	flags.StringVar(&p.configFile, "config", os.Getenv("SALLYPORT_CONFIG"), "configuration file (YAML)")
+	flags.BoolVar(&p.showConfig, "show-config", false, "print each setting with where it came from, and stop")
+	for _, f := range conf.Fields(&p.config) {
+		if !f.Scalar() {
+			continue
+		}
+		flags.String(f.Flag(), f.Default(), f.Help)
+		p.settings[flags.Lookup(f.Flag())] = true
+	}
+	grouping(root)
+	root.AddCommand(p.enrollCommand(), p.runCommand(), p.ingressCommand(), p.readyCommand(), p.serviceCommand(), versionCommand())
+	return root
+}
+
+// load reads the configuration: flags before environment before file before default.
+func (p *program) load(cmd *cobra.Command) error {
+	given := map[string]string{}
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if p.settings[f] {
+			given[f.Name] = f.Value.String()
+		}
+	})
+	settings, err := conf.Load(&p.config, conf.Options{File: p.configFile, Flags: given})
+	if err != nil {
+		return &usageError{err}
+	}
+	if p.showConfig {
+		fmt.Fprint(cmd.OutOrStdout(), settings)
+		return &exitError{0}
+	}
+	return nil
+}
+
+// grouping makes a command that only holds others say which of them it does not know.
+func grouping(cmd *cobra.Command) *cobra.Command {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return &usageError{fmt.Errorf("unknown command %q; see %s --help", args[0], cmd.CommandPath())}
+		}
+		return cmd.Help()
+	}
+	return cmd
+}
+
+// exactly is cobra.ExactArgs with this program's exit code.
+func exactly(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := cobra.ExactArgs(n)(cmd, args); err != nil {
+			return &usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
+		}
+		return nil
+	}
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			fmt.Fprintf(cmd.OutOrStdout(), "connector %s (%s)\n", build.Version(), build.Toolchain())
+			return nil
+		},
+	}
+}

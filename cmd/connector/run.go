@@ -1,0 +1,64 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/sallyport-dev/sallyport/pkg/connector"
+	"github.com/sallyport-dev/sallyport/pkg/log"
+)
+
+func (p *program) enrollCommand() *cobra.Command {
+	e := connector.Enrolment{}
+	cmd := &cobra.Command{
+		Use: "enroll URL --code CODE [--ca PIN]", Short: "Register this machine at the edge, with the line that the operator sent",
+		Long: "Makes this machine's key in the state directory, which it never leaves, and registers it at the edge.\n" +
+			"A code works once, within a day.",
+		Example: "  connector enroll https://edge.example --code ABCDEFGHIJKLMNOPQRSTUVWX27 --ca sha256:…", Args: exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if e.Code == "" || e.CAPin != "" && e.CAFile != "" {
+				return &usageError{errors.New("want --code, and at most one of --ca and --ca-file")}
+			}
+			e.StateDir, e.Edge = p.config.StateDir, args[0]
+			identity, err := connector.Enroll(cmd.Context(), e)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "enrolled as %s for %s/%s; next: write %s, then connector service install\n",
+				identity.Connector, identity.Tenant, identity.Site, p.config.Ingress)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&e.Code, "code", "", "the single-use code")
+	f.StringVar(&e.CAPin, "ca", "", "pin of the edge's CA, sha256:…; without it the system's CAs count")
+	f.StringVar(&e.CAFile, "ca-file", "", "PEM file of the edge's CA, in place of a pin")
+	return cmd
+}
+
+func (p *program) runCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "run", Short: "Carry exchanges until asked to stop", Args: exactly(0),
+		Long: "Keeps a link to the edge up, whatever the network does, and carries exchanges to the origin.\n" +
+			"SIGTERM or Ctrl-C finishes what runs first. Exit code 3: the enrolment was revoked.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			logger, err := log.New(os.Stderr, p.config.Log.Format, p.config.Log.Level)
+			if err != nil {
+				return &usageError{err}
+			}
+			p.config.Logger = logger
+			c, err := connector.New(p.config)
+			if err != nil {
+				return err
+			}
+			if addr := c.StatusAddr(); addr != nil {
+				logger.Info("status served", zap.Stringer("loopback", addr))
+			}
+			return c.Run(cmd.Context())
+		},
+	}
+}
