@@ -4,20 +4,21 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+
+	"github.com/sallyport-dev/sallyport/pkg/urlpath"
 )
 
-// Explain says in words which rule a public URL meets and what becomes of it; for `connector ingress rule URL`. The path
-// is taken as it stands: an edge passes only canonical ones on.
+// Explain says in words which rule a public URL meets and what becomes of it; for `connector ingress rule URL`.
 func (rs *Rules) Explain(rawURL string) (string, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return "", fmt.Errorf("%q is not a URL; give it as people type it: https://oscar.clinic.example/oscar/", rawURL)
 	}
-	path := u.EscapedPath()
-	if path == "" {
-		path = "/"
+	target, err := urlpath.Parse(u.RequestURI(), urlpath.Options{})
+	if err != nil {
+		return "the edge refuses this address (400): " + err.Error() + "\n", nil
 	}
-	matched, index := rs.Match(u.Host, path)
+	matched, index := rs.Match(u.Host, target.Path)
 	var b strings.Builder
 	for i := range index {
 		r := &rs.list[i]
@@ -29,7 +30,7 @@ func (rs *Rules) Explain(rawURL string) (string, error) {
 	}
 	fmt.Fprintf(&b, "matches %s\n", matched)
 	switch {
-	case matched.denies(path, u.RawQuery):
+	case matched.denies(target.Path, target.RawQuery):
 		b.WriteString("the preset refuses this page: 403\n")
 	case matched.Origin != nil:
 		fmt.Fprintf(&b, "asks %s with Host: %s\n", matched.Origin, u.Host)

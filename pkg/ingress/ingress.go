@@ -5,6 +5,7 @@ package ingress
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -99,14 +100,12 @@ func (in *Ingress) ServeExchange(ctx context.Context, x *exchange.Incoming, out 
 	default:
 		status, err = in.carry(ctx, in.origins[index], rule, x, out)
 	}
-	result := ""
+	result := strconv.Itoa(status/100) + "xx"
 	if err != nil {
 		f := classify(ctx, err)
 		out.Abort(f.code, f.message)
 		result = f.code
 		in.report(x, rule, f)
-	} else {
-		result = string('0'+byte(status/100)) + "xx"
 	}
 	if in.answers != nil {
 		in.answers.WithLabelValues(rule.Name(), result).Inc()

@@ -104,7 +104,7 @@ func TestLoadReportsEveryFaultWithItsLine(t *testing.T) {
 	want := []string{
 		"line 5 unknown", "line 2 host", "line 3 origin", "line 4 origin", "line 6 path", "line 8 tls", "line 9 dial", "line 10 parallel",
 		"line 11 context", "line 13 pin_sha256:", "line 13 ca_file:", "line 16 source", "line 17 status",
-		"line 6 rule", "line 12 rule", "line 14 rule", "line 17 rule", "line 17 the",
+		"line 12 rule", "line 14 rule", "line 17 rule", "line 17 the",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("faults (-want +got):\n%s\n%v", diff, errors.Join(faults...))

@@ -110,6 +110,9 @@ func TestExplain(t *testing.T) {
 	if err != nil || !strings.Contains(text, "does not match: the host is not a.example") || !strings.Contains(text, "status 404") {
 		t.Errorf("%v\n%s", err, text)
 	}
+	if text, err = rules.Explain("https://a.example/oscar//x"); err != nil || !strings.Contains(text, "400") {
+		t.Errorf("%v\n%s", err, text)
+	}
 	if _, err := rules.Explain("a.example/x"); err == nil {
 		t.Error("not a URL, and accepted")
 	}

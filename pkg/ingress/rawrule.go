@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sallyport-dev/sallyport/pkg/urlpath"
 )
 
 // The file as it is written. Leaves keep their line, so that a fault can name it.
@@ -135,24 +137,14 @@ func (r *reading) path(l leaf, absent string) string {
 	if l.text == "" {
 		return absent
 	}
-	if !plainPath.MatchString(l.text) || strings.Contains(l.text, "//") || hasDots(l.text) {
-		r.fault(l, "path %q: start with / and use plain segments, without query, escapes or a final *", l.text)
+	t, err := urlpath.Parse(l.text, urlpath.Options{RefuseSessionID: true})
+	if err != nil || t.String() != l.text || t.HasQuery || strings.Contains(l.text, "*") {
+		r.fault(l, "path %q: start with / and use plain segments, without query or *", l.text)
 	}
 	if len(l.text) > 1 {
 		return strings.TrimSuffix(l.text, "/")
 	}
 	return l.text
-}
-
-var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._~!$&'()+,=:@/-]*$`)
-
-func hasDots(path string) bool {
-	for s := range strings.SplitSeq(path, "/") {
-		if s == "." || s == ".." {
-			return true
-		}
-	}
-	return false
 }
 
 func (r *reading) status(raw *rawRule, l leaf) {

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/urlpath"
 )
 
 // Rules are the ingress rules of one connector in their order. They never change; a new file makes new Rules.
@@ -94,7 +96,7 @@ func (rs *Rules) Match(host, path string) (*Rule, int) {
 	host = canonicalHost(host)
 	for i := range rs.list {
 		r := &rs.list[i]
-		if (r.Host == "" || r.Host == host) && under(path, r.Path) {
+		if (r.Host == "" || r.Host == host) && urlpath.HasPrefix(path, r.Path) {
 			return r, i
 		}
 	}
@@ -128,16 +130,7 @@ func (r *Rule) originKey() string {
 
 // covers reports whether everything that o matches is matched by r.
 func (r *Rule) covers(o *Rule) bool {
-	return (r.Host == "" || r.Host == o.Host) && under(o.Path, r.Path)
-}
-
-// under reports whether path is prefix or lies below it, whole segments only.
-func under(path, prefix string) bool {
-	if prefix == "/" || path == prefix {
-		return true
-	}
-	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(prefix, "/"))
-	return ok && strings.HasPrefix(rest, "/")
+	return (r.Host == "" || r.Host == o.Host) && urlpath.HasPrefix(o.Path, r.Path)
 }
 
 func canonicalHost(host string) string {

@@ -81,12 +81,14 @@ func (c *carrying) answer(resp *exchange.Response) {
 
 	var dst io.Writer = &paced{carrying: c}
 	defer c.rest()
+	settled := func() {}
 	if length < 0 && !bodyless {
 		f := newFlusher(dst, c.control.Flush)
-		defer f.Stop()
-		dst = f
+		dst, settled = f, f.Stop
 	}
 	n, err := c.buffers.Copy(dst, resp.Body)
+	// A flush may write the head, and the trailer is about to change its map.
+	settled()
 	c.result.BytesOut = n
 	if err != nil {
 		c.broken(err)

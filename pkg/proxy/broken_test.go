@@ -309,7 +309,7 @@ func TestSlowReaderIsNotCut(t *testing.T) {
 		var read int64
 		for tick := time.NewTicker(30 * time.Millisecond); ; <-tick.C {
 			n, err := io.CopyN(io.Discard, resp.Body, size/20)
-			if read += n; err == io.EOF {
+			if read += n; errors.Is(err, io.EOF) {
 				tick.Stop()
 				break
 			} else if err != nil {

@@ -124,6 +124,7 @@ func TestWebSocketThatBreaks(t *testing.T) {
 		if _, _, err := c.Read(t.Context()); err == nil {
 			t.Error("read from an origin that is gone")
 		}
+		_ = c.CloseNow()
 		w.result()
 	})
 	t.Run("at the browser", func(t *testing.T) {
