@@ -1,0 +1,180 @@
+package guard_test
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/guard"
+)
+
+// pipes is a listener in memory, so that time in a test is the test's own.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+func (p *pipes) Close() error   { close(p.closed); return nil }
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// paced runs what a test sets up, a handler and a client that talks to it, in a bubble of its own time.
+func paced(t *testing.T, setUp func() (http.HandlerFunc, func(c net.Conn))) {
+	synctest.Test(t, func(t *testing.T) {
+		handler, talk := setUp()
+		l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+		s := &http.Server{Handler: guard.Pace(handler)}
+		guard.Server(s)
+		done := make(chan struct{})
+		go func() { defer close(done); _ = s.Serve(l) }()
+		client, server := net.Pipe()
+		l.conns <- server
+		talk(client)
+		_ = client.Close()
+		_ = s.Close()
+		<-done
+	})
+}
+
+func TestBodyThatStallsIsCut(t *testing.T) {
+	paced(t, func() (http.HandlerFunc, func(net.Conn)) {
+		result := make(chan error, 1)
+		began := time.Time{}
+		var took time.Duration
+		return func(_ http.ResponseWriter, r *http.Request) {
+				began = time.Now()
+				_, err := io.ReadAll(r.Body)
+				took = time.Since(began)
+				result <- err
+			}, func(c net.Conn) {
+				_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx")
+				if err := <-result; !errors.Is(err, guard.ErrSlow) {
+					t.Errorf("read: %v", err)
+				}
+				if took != guard.BodyIdle {
+					t.Errorf("cut after %s", took)
+				}
+			}
+	})
+}
+
+func TestBodyThatDripsIsCut(t *testing.T) {
+	paced(t, func() (http.HandlerFunc, func(net.Conn)) {
+		result := make(chan error, 1)
+		return func(_ http.ResponseWriter, r *http.Request) {
+				_, err := io.ReadAll(r.Body)
+				result <- err
+			}, func(c net.Conn) {
+				_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+				began := time.Now()
+				for {
+					select {
+					case err := <-result:
+						if took := time.Since(began); !errors.Is(err, guard.ErrSlow) || took > 2*guard.BodyIdle {
+							t.Errorf("read: %v after %s", err, took)
+						}
+						return
+					case <-time.After(10 * time.Second):
+						_, _ = io.WriteString(c, "x")
+					}
+				}
+			}
+	})
+}
+
+// TestSlowButHonestBody takes an hour at 1 KiB/s, and longer because the handler is held up; both are fine.
+func TestSlowButHonestBody(t *testing.T) {
+	paced(t, func() (http.HandlerFunc, func(net.Conn)) {
+		const chunk, chunks = 10 << 10, 360
+		return func(w http.ResponseWriter, r *http.Request) {
+				n, p := 0, make([]byte, 32<<10)
+				for {
+					k, err := r.Body.Read(p)
+					n += k
+					if err == io.EOF {
+						break
+					}
+					if err != nil {
+						t.Errorf("read after %d bytes: %v", n, err)
+						return
+					}
+					if n == chunk {
+						<-time.After(5 * time.Minute) // the tunnel does not take it
+					}
+				}
+				if n != chunk*chunks {
+					t.Errorf("%d bytes", n)
+				}
+			}, func(c net.Conn) {
+				_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3686400\r\n\r\n")
+				for range chunks {
+					<-time.After(10 * time.Second)
+					if _, err := io.WriteString(c, strings.Repeat("x", chunk)); err != nil {
+						t.Errorf("write: %v", err)
+						return
+					}
+				}
+				if res, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || res.StatusCode != 200 {
+					t.Errorf("answer: %v, %v", res, err)
+				}
+			}
+	})
+}
+
+// TestSlowReportArrives lets the origin think for longer than any wait may last.
+func TestSlowReportArrives(t *testing.T) {
+	paced(t, func() (http.HandlerFunc, func(net.Conn)) {
+		return func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(200)
+				_ = http.NewResponseController(w).Flush()
+				<-time.After(290 * time.Second)
+				_, _ = io.WriteString(w, "report")
+			}, func(c net.Conn) {
+				in := bufio.NewReader(c)
+				for range 2 { // the connection stays good
+					_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+					res, err := http.ReadResponse(in, nil)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if body, err := io.ReadAll(res.Body); err != nil || string(body) != "report" {
+						t.Errorf("%q, %v", body, err)
+					}
+				}
+			}
+	})
+}
+
+func TestReaderThatStopsIsCut(t *testing.T) {
+	paced(t, func() (http.HandlerFunc, func(net.Conn)) {
+		result := make(chan time.Duration, 1)
+		return func(w http.ResponseWriter, _ *http.Request) {
+				began := time.Now()
+				for {
+					if _, err := w.Write(make([]byte, 32<<10)); err != nil {
+						result <- time.Since(began)
+						return
+					}
+				}
+			}, func(c net.Conn) {
+				_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+				if took := <-result; took != guard.BodyIdle {
+					t.Errorf("cut after %s", took)
+				}
+			}
+	})
+}
