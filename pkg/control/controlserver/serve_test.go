@@ -246,3 +246,19 @@ func TestServeEndsWithItsContext(t *testing.T) {
 		}
 	})
 }
+
+// A flapping line leaves nothing behind: synctest fails the test for a goroutine that is left (attack case H14).
+func TestFlappingLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		for range 1000 {
+			dialed, _, ended, served := w.up(t, controlclient.Handlers{})
+			_ = dialed.Close(tunnel.Reason{Code: tunnel.ReasonLost})
+			<-ended
+			<-served
+		}
+		if n := len(w.registry.Members("")); n != 0 || w.store.generation != 1 {
+			t.Errorf("%d members; generation %d for one process", n, w.store.generation)
+		}
+	})
+}
