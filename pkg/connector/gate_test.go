@@ -302,4 +302,3 @@ func BenchmarkCheck(b *testing.B) {
 		}
 	}
 }
-
