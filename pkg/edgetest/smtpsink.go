@@ -43,7 +43,7 @@ type Mail struct {
 // NewSink listens on addr ("127.0.0.1:0" takes a free port) and writes its certificate, which signs itself, to caFile. A key
 // that an earlier sink left beside that file is used again.
 func NewSink(addr, caFile string) (*Sink, error) {
-	cert, err := keepCertificate(caFile, caFile+".key")
+	cert, err := KeepCertificate(caFile, caFile+".key")
 	if err != nil {
 		return nil, fmt.Errorf("mail sink certificate: %w", err)
 	}
@@ -178,8 +178,8 @@ func (d *delivery) Data(r io.Reader) error {
 	return nil
 }
 
-// keepCertificate loads the certificate and key from two files, or makes them where one is missing.
-func keepCertificate(certFile, keyFile string) (tls.Certificate, error) {
+// KeepCertificate loads the certificate and key from two files, or makes them, for localhost, where one is missing.
+func KeepCertificate(certFile, keyFile string) (tls.Certificate, error) {
 	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if !errors.Is(err, os.ErrNotExist) {
 		return cert, err
