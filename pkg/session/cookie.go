@@ -6,8 +6,10 @@ import (
 	"time"
 )
 
-// The cookies of Sallyport. Browsers that know the prefix __Host-Http- let no script set such a cookie (RFC 6265bis,
-// §4.1.3); to the others it is an ordinary __Host- cookie: this host only, Secure, Path=/.
+// The cookies of Sallyport. Browsers that know the prefix __Host-Http- take such a cookie from an HTTP answer only
+// (draft-ietf-httpbis-layered-cookies): in Chromium 156 document.cookie ignores it, in any case, and cookieStore.set throws.
+// To the others it is an ordinary __Host- cookie: this host only, Secure, Path=/; there a script can plant one where there is
+// none, which is why redeem also looks at where a navigation started.
 const (
 	// CookieReference is a host's opaque reference to the session, on app hosts and on the sign-in host.
 	CookieReference = "__Host-Http-sallyport"

@@ -28,7 +28,7 @@ func newPages(t *testing.T) *web.Pages {
 var codes = []string{ // not changed after
 	"E-TUNNEL-DOWN", "E-PROTOCOL", "E-ORIGIN-REFUSED", "E-ORIGIN-TIMEOUT", "E-ORIGIN-TLS", "E-ORIGIN-PROTOCOL", "E-ORIGIN-ABORT",
 	"E-NO-RULE", "E-CLIENT-ABORT", "E-DENIED", "E-REVOKED", "E-CROSS-SITE", "E-NOT-FOUND", "E-WRONG-HOST", "E-BAD-REQUEST",
-	"E-METHOD", "E-TOO-LARGE", "E-OVERLOAD", "E-RECORD", "E-ASSERTION", "E-INTERNAL", "E-something-new",
+	"E-METHOD", "E-HEADERS", "E-WEBSOCKET", "E-TOO-LARGE", "E-OVERLOAD", "E-RECORD", "E-ASSERTION", "E-INTERNAL", "E-something-new",
 }
 
 const hostile = `"><script>alert(1)</script>'&{{.}}`
