@@ -11,8 +11,14 @@ import (
 
 func TestTargetsStayBelowTheApp(t *testing.T) {
 	for _, tc := range []struct{ target, app, want string }{
-		{"/oscar/x", "/oscar", "/oscar/x"}, {"/oscar", "/oscar", "/oscar"}, {"/oscar?x=1", "/oscar", "/oscar?x=1"}, {"/oscarx", "/oscar", "/oscar"},
-		{"/other", "/oscar", "/oscar"}, {"/x", "/", "/x"}, {"/.sallyport/back", "/oscar", "/.sallyport/back"}, {"/.sallyport/back?x", "/oscar", "/oscar"},
+		{"/oscar/x", "/oscar", "/oscar/x"},
+		{"/oscar", "/oscar", "/oscar"},
+		{"/oscar?x=1", "/oscar", "/oscar?x=1"},
+		{"/oscarx", "/oscar", "/oscar"},
+		{"/other", "/oscar", "/oscar"},
+		{"/x", "/", "/x"},
+		{"/.sallyport/back", "/oscar", "/.sallyport/back"},
+		{"/.sallyport/back?x", "/oscar", "/oscar"},
 	} {
 		if got := landing(tc.target, tc.app); got != tc.want {
 			t.Errorf("%s in %s: %s, want %s", tc.target, tc.app, got, tc.want)

@@ -136,7 +136,10 @@ func TestAReferenceCountsAtItsHostOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, try := range [][3]string{
-		{"maple", ref, "oscar.maple.example"}, {"birch", ref, "signin.maple.example"}, {"maple", ref + "A", "signin.maple.example"}, {"maple", "", "signin.maple.example"},
+		{"maple", ref, "oscar.maple.example"},
+		{"birch", ref, "signin.maple.example"},
+		{"maple", ref + "A", "signin.maple.example"},
+		{"maple", "", "signin.maple.example"},
 		{"maple", secret.Hash(ref), "signin.maple.example"},
 	} {
 		if _, err := f.Lookup(ctx, id.Tenant(try[0]), try[1], try[2]); !fault.Is(err, fault.Unauthentic) {
