@@ -14,9 +14,9 @@ func (rs *Rules) Explain(rawURL string) (string, error) {
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return "", fmt.Errorf("%q is not a URL; give it as people type it: https://oscar.clinic.example/oscar/", rawURL)
 	}
-	target, err := urlpath.Parse(u.RequestURI(), urlpath.Options{})
-	if err != nil {
-		return "the edge refuses this address (400): " + err.Error() + "\n", nil
+	target, refusal := urlpath.Parse(u.RequestURI(), urlpath.Options{})
+	if refusal != nil {
+		return "the edge refuses this address (400): " + refusal.Error() + "\n", nil
 	}
 	matched, index := rs.Match(u.Host, target.Path)
 	var b strings.Builder

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -322,19 +323,29 @@ func TestSlowReaderIsNotCut(t *testing.T) {
 	}
 }
 
-// An origin that answers without reading the body gets its answer through, and nobody waits for the rest of the body.
+// An origin that answers without reading the body gets its answer through at once, and nobody waits for the rest of the
+// body.
 func TestAnswerBeforeTheBodyIsSent(t *testing.T) {
-	w := newWay(t, rawOrigin(t, func(c net.Conn, _ *bufio.Reader, _ string) {
-		say(c, "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 3\r\n\r\nbig")
-	}), wayConfig{})
-	c, r := w.raw()
-	say(c, "POST /oscar/upload HTTP/1.1\r\nHost: "+publicHost+"\r\nContent-Length: 100000\r\n\r\nxxx")
-	resp, err := http.ReadResponse(r, nil)
-	if err != nil {
-		t.Fatal(err)
+	for name, size := range map[string]int{"small": 3, "large": 1 << 20} {
+		t.Run(name, func(t *testing.T) {
+			w := newWay(t, origin(t, func(rw http.ResponseWriter, _ *http.Request) {
+				rw.Header().Set("Content-Length", strconv.Itoa(size))
+				rw.Header().Set("Connection", "close")
+				rw.WriteHeader(http.StatusRequestEntityTooLarge)
+				_, _ = io.Copy(rw, noise(int64(size)))
+			}), wayConfig{})
+			c, r := w.raw()
+			say(c, "POST /oscar/upload HTTP/1.1\r\nHost: "+publicHost+"\r\nContent-Length: 100000000\r\n\r\nxxx")
+			resp, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatalf("%v; outcome %+v", err, w.result())
+			}
+			if got := readAll(t, resp.Body); resp.StatusCode != http.StatusRequestEntityTooLarge || len(got) != size {
+				t.Errorf("%d, %d bytes", resp.StatusCode, len(got))
+			}
+			if r := w.result(); r.ErrorCode != "" {
+				t.Errorf("outcome %+v", r)
+			}
+		})
 	}
-	if got := readAll(t, resp.Body); resp.StatusCode != http.StatusRequestEntityTooLarge || got != "big" {
-		t.Errorf("%d %q", resp.StatusCode, got)
-	}
-	w.result()
 }

@@ -63,12 +63,15 @@ func (c *carrying) run() {
 	}
 	ctx, cancel := context.WithCancel(c.r.Context())
 	defer cancel()
-	// A browser that does not read, or does not send, must not outlive the lease: only a deadline ends those waits.
-	stop := context.AfterFunc(c.r.Context(), c.cut)
-	defer stop()
 	if c.upload = newUpload(c.r, c.control); c.upload != nil {
 		defer c.upload.end()
+		// Else net/http takes in the rest of the body before it lets the answer's head out (HTTP/1.1 only).
+		_ = c.control.EnableFullDuplex()
 	}
+	// A browser that does not read, or does not send, must not outlive the lease: only a deadline ends those waits. It
+	// stops before the upload is cut, which net/http takes for the end of the connection and so of the request's context.
+	stop := context.AfterFunc(c.r.Context(), c.cut)
+	defer stop()
 	resp, err := c.ask(ctx, head)
 	if err != nil {
 		c.fail(err)
