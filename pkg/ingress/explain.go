@@ -16,7 +16,7 @@ func (rs *Rules) Explain(rawURL string) (string, error) {
 	}
 	target, refusal := urlpath.Parse(u.RequestURI(), urlpath.Options{})
 	if refusal != nil {
-		return "the edge refuses this address (400): " + refusal.Error() + "\n", nil
+		return "the edge refuses this address (400): " + refusal.Error() + "\n", nil //nolint:nilerr // that is the explanation
 	}
 	matched, index := rs.Match(u.Host, target.Path)
 	var b strings.Builder
