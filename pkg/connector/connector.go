@@ -112,6 +112,11 @@ func (c *Connector) StatusAddr() net.Addr {
 // Run keeps the connector up until ctx ends; then it takes nothing new, finishes what runs within DrainTimeout, and returns
 // nil. A network or an edge that is away never ends it. A revoked enrolment does, with ErrRevoked.
 func (c *Connector) Run(ctx context.Context) error {
+	unlock, err := lockState(c.cfg.StateDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	group := &run.Group{DrainTimeout: c.cfg.DrainTimeout}
 	if c.status != nil {
 		group.Add(run.Part{Name: "status", Run: c.serveStatus})
@@ -120,7 +125,7 @@ func (c *Connector) Run(ctx context.Context) error {
 	group.Add(run.Part{Name: "links", Run: c.links.run, Drain: c.drain})
 	group.Add(run.Part{Name: "service manager", Run: c.report})
 	c.logger.Info("connector starts", zap.String("edge", c.identity.Edge), zap.String("version", build.Version()))
-	err := group.Run(ctx)
+	err = group.Run(ctx)
 	c.notify.Stopping()
 	c.logger.Info("connector stops", zap.Error(err))
 	return err

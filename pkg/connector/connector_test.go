@@ -246,6 +246,36 @@ func TestComesBackAfterTheEdgeWasAway(t *testing.T) {
 	}
 }
 
+// Two processes with one key would be taken for a thief and its victim.
+func TestStateServesOneProcess(t *testing.T) {
+	e := newEdge(t)
+	c := newClinic(t, e, connector.TransportWebSocket)
+	e.member(t)
+	second, err := connector.New(c.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "another connector") {
+		t.Errorf("a second process: %v", err)
+	}
+	c.stop()
+	if err := c.end(t); err != nil {
+		t.Fatal(err)
+	}
+	third, err := connector.New(c.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- third.Run(ctx) }()
+	e.member(t)
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("after the first has ended: %v", err)
+	}
+}
+
 func TestReadyNeedsLinkAndOrigin(t *testing.T) {
 	e := newEdge(t)
 	c := newClinic(t, e, connector.TransportWebSocket)

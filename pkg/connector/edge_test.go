@@ -219,6 +219,7 @@ type clinic struct {
 	*connector.Connector
 	origin   *origin
 	identity connector.Identity
+	config   connector.Config
 	stop     context.CancelFunc
 	ended    chan error
 }
@@ -233,10 +234,11 @@ func newClinic(t testing.TB, e *testEdge, transport string) *clinic {
 	if err := os.WriteFile(rules, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var err error
-	c.Connector, err = connector.New(connector.Config{
+	c.config = connector.Config{
 		StateDir: filepath.Join(dir, "state"), Ingress: rules, Loopback: "127.0.0.1:0", Transport: transport, DrainTimeout: 10 * time.Second,
-	})
+	}
+	var err error
+	c.Connector, err = connector.New(c.config)
 	if err != nil {
 		t.Fatal(err)
 	}

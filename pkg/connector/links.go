@@ -23,6 +23,8 @@ const (
 	quicLead = time.Second
 	// dialTimeout bounds one attempt with both transports.
 	dialTimeout = 20 * time.Second
+	// backoffCap is below tunnel's default: however long an edge was away, the clinic works within 15 s of its return.
+	backoffCap = 10 * time.Second
 	// freshTrip is how old the last round trip of a link may be that counts as up.
 	freshTrip = 10 * time.Second
 )
@@ -49,6 +51,7 @@ func newLinks(cfg Config, identity Identity, target tunnel.Target, open controlc
 	l := &links{
 		target: target, open: open, identity: identity, gate: g, origins: origins, logger: logger,
 		up:       cfg.Metrics.Gauge("sallyport_link_up", "1 while a link of this transport to the edge is up.", "transport"),
+		backoff:  tunnel.Backoff{Cap: backoffCap},
 		attempts: cfg.Metrics.Counter("sallyport_link_attempts_total", "Attempts to open a link, by outcome.", "result"),
 	}
 	l.open.Lane = tunnelv1.Lane_LANE_FAST
@@ -87,7 +90,7 @@ func (l *links) run(ctx context.Context) error {
 			return nil
 		case code == tunnel.ReasonRevoked:
 			l.logger.Error("enrolment revoked", zap.Error(err))
-			return fmt.Errorf("%w (%w)", ErrRevoked, err)
+			return ErrRevoked
 		}
 		var down *downError
 		upFor := time.Duration(0)

@@ -19,7 +19,9 @@ type control struct {
 	held   *io.LimitedReader
 	limit  int
 
-	write    sync.Mutex // guards what follows, and that one message is written at a time
+	write sync.Mutex // one message at a time; held while the peer's window is full
+
+	mu       sync.Mutex // guards what follows; never held while anything waits
 	sequence uint64
 	probe    uint64    // the oldest heartbeat that is not answered
 	sent     time.Time // when it was sent; zero while all are answered
@@ -69,19 +71,36 @@ func (c *control) send(m *tunnelv1.Control) error {
 func (c *control) heartbeat(origins []*tunnelv1.OriginHealth) error {
 	c.write.Lock()
 	defer c.write.Unlock()
+	sequence := c.next()
+	return wire.WriteControl(c.stream, &tunnelv1.Control{Message: &tunnelv1.Control_Heartbeat{Heartbeat: &tunnelv1.Heartbeat{
+		Sequence: sequence, Origins: origins,
+	}}})
+}
+
+func (c *control) next() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.sequence++
 	if c.sent.IsZero() {
 		c.probe, c.sent = c.sequence, time.Now()
 	}
-	return wire.WriteControl(c.stream, &tunnelv1.Control{Message: &tunnelv1.Control_Heartbeat{Heartbeat: &tunnelv1.Heartbeat{
-		Sequence: c.sequence, Origins: origins,
-	}}})
+	return c.sequence
+}
+
+// silent is for how long the oldest unanswered heartbeat has waited.
+func (c *control) silent() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sent.IsZero() {
+		return 0
+	}
+	return time.Since(c.sent)
 }
 
 // acknowledged notes the answer to a heartbeat and returns its round trip, 0 for one that nobody waits for.
 func (c *control) acknowledged(sequence uint64) time.Duration {
-	c.write.Lock()
-	defer c.write.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.sent.IsZero() || sequence < c.probe || sequence > c.sequence {
 		return 0
 	}

@@ -11,8 +11,14 @@ import (
 	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
 )
 
-// writeTimeout bounds one message to the edge.
-const writeTimeout = 5 * time.Second
+// The transports find a dead peer within 10 s. What is here is for a peer that lives and does not do its part, and must not
+// mistake a saturated line, on which the control stream waits among the others, for one.
+const (
+	// writeTimeout bounds one message to the edge.
+	writeTimeout = 20 * time.Second
+	// patience is how many intervals a heartbeat may stay unanswered.
+	patience = 10
+)
 
 // Handlers act on what the edge says. Fields may be nil. They are called one at a time and must not block.
 type Handlers struct {
@@ -55,7 +61,7 @@ func (l *Link) closeAfter(err error) {
 	_ = l.Close(reason)
 }
 
-// beat sends heartbeats; one that stays unanswered for three intervals ends the link.
+// beat sends heartbeats; one that stays unanswered for patience intervals ends the link.
 func (l *Link) beat(h Handlers) {
 	ticker := time.NewTicker(l.Heartbeat)
 	defer ticker.Stop()
@@ -65,7 +71,7 @@ func (l *Link) beat(h Handlers) {
 			return
 		case <-ticker.C:
 		}
-		if l.silent() > 3*l.Heartbeat {
+		if l.control.silent() > patience*l.Heartbeat {
 			_ = l.Close(tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "heartbeats are not answered"})
 			return
 		}
@@ -80,16 +86,6 @@ func (l *Link) beat(h Handlers) {
 	}
 }
 
-// silent is for how long the oldest unanswered heartbeat has waited.
-func (l *Link) silent() time.Duration {
-	l.control.write.Lock()
-	defer l.control.write.Unlock()
-	if l.control.sent.IsZero() {
-		return 0
-	}
-	return time.Since(l.control.sent)
-}
-
 // RoundTrip tells when a heartbeat was answered last, and how long that took; zero before the first.
 func (l *Link) RoundTrip() (at time.Time, took time.Duration) {
 	if n := l.control.answered.Load(); n != 0 {
@@ -100,7 +96,15 @@ func (l *Link) RoundTrip() (at time.Time, took time.Duration) {
 
 // Leave tells the edge to send no more exchanges on this link; those that run go on.
 func (l *Link) Leave(within time.Duration) error {
-	return l.control.send(&tunnelv1.Control{Message: &tunnelv1.Control_Drain{Drain: &tunnelv1.Drain{WithinMs: uint32(max(within, 0).Milliseconds())}}})
+	return l.say(&tunnelv1.Control{Message: &tunnelv1.Control_Drain{Drain: &tunnelv1.Drain{WithinMs: uint32(max(within, 0).Milliseconds())}}})
+}
+
+// say sends a message to the edge within writeTimeout.
+func (l *Link) say(m *tunnelv1.Control) error {
+	if err := l.control.stream.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	return l.control.send(m)
 }
 
 var errProtocol = errors.New("control stream")
@@ -164,5 +168,5 @@ func (l *Link) configure(h Handlers, c *tunnelv1.Configuration) error {
 		}
 		ack.Accepted = ack.Reason == ""
 	}
-	return l.control.send(&tunnelv1.Control{Message: &tunnelv1.Control_ConfigurationAck{ConfigurationAck: ack}})
+	return l.say(&tunnelv1.Control{Message: &tunnelv1.Control_ConfigurationAck{ConfigurationAck: ack}})
 }

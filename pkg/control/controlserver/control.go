@@ -17,7 +17,7 @@ import (
 // is closed: it would miss a revocation.
 const (
 	queueLength  = 64
-	writeTimeout = 5 * time.Second
+	writeTimeout = 20 * time.Second
 )
 
 var errQueueFull = errors.New("control stream: too many messages wait")

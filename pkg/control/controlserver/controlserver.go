@@ -55,7 +55,7 @@ type Config struct {
 	Registry *registry.Registry
 	// Handshake is how long a link may take until it is admitted; default 5 s.
 	Handshake time.Duration
-	// Heartbeat is how often connectors are told to send one; a link without any for three times as long is closed.
+	// Heartbeat is how often connectors are told to send one; a link without any for ten times as long is closed.
 	Heartbeat time.Duration
 	// Pending is how many links may be in their handshake at a time; default 256.
 	Pending int

@@ -22,6 +22,9 @@ const (
 	streamsPerSecond  = 10
 	streamsAtOnce     = 100
 	maxOrigins        = 64
+	// patience is how many heartbeats may fail to come. The transports find a dead peer within 10 s; this is for one that
+	// lives and does not do its part, and must not mistake a saturated line for it.
+	patience = 10
 )
 
 // serve runs the control stream of an admitted link until the link ends.
@@ -31,7 +34,7 @@ func (s *Server) serve(ctx context.Context, a *admission) {
 	logger.Info("connector linked", zap.String("software", a.hello.GetSoftware()), zap.Stringer("lane", a.hello.GetLane()))
 	up := s.cfg.Now()
 
-	silent := 3 * s.cfg.Heartbeat
+	silent := patience * s.cfg.Heartbeat
 	watchdog := time.AfterFunc(silent, func() {
 		_ = a.link.Close(tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "no heartbeat"})
 	})

@@ -170,7 +170,7 @@ func TestPeersThatMisbehaveLater(t *testing.T) {
 		reason string
 		within time.Duration
 	}{
-		{"goes silent", func(*peer) {}, tunnel.ReasonTimeout, 10 * time.Second},
+		{"goes silent", func(*peer) {}, tunnel.ReasonTimeout, 31 * time.Second},
 		{"floods", func(p *peer) {
 			for i := range uint64(1000) {
 				if p.send(heartbeatMessage(i)) != nil {
