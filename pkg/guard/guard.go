@@ -1,11 +1,10 @@
-// Package guard owns what a request must look like before anybody asks whose it is: its form (Check, Host, Upgrade, Strip),
-// whether another site made the browser send it (CrossSite), how many of it are let in at once (Limits), and how slow it may
-// be (Server, Pace). It looks at no credentials beyond whether there are any. The form of the target itself is urlpath's.
+// Package guard owns what a request must look like before anybody asks whose it is: its form (Check, Host, Upgrade),
+// whether another site made the browser send it (CrossSite), how many of it are let in at once (Limits), and how slow it
+// may be (Server, Pace). It looks at no credentials beyond whether there are any. The form of the target itself is
+// urlpath's, and what of the headers goes on to an origin is proxy/hop's.
 package guard
 
-import (
-	"time"
-)
+import "time"
 
 // The codes of refusals, shown on error pages.
 const (

@@ -22,8 +22,8 @@ const (
 var ErrSlow = errors.New("the request's body comes too slowly")
 
 // Pace bounds how slow a peer may be while a handler reads from it or writes to it. Only waiting for the peer counts: while
-// the handler itself is busy or held up elsewhere, no timer runs. At the end of the body it also checks and strips the
-// trailers, of which net/http takes more than were announced.
+// the handler itself is busy or held up elsewhere, no timer runs. At the end of the body it also checks the names of
+// the trailers, of which net/http takes more than were announced.
 func Pace(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
@@ -95,7 +95,6 @@ func (b *body) trailers() error {
 	if refusal := CheckTrailer(b.request.Trailer); refusal != nil {
 		return refusal
 	}
-	StripTrailer(b.request.Trailer)
 	return io.EOF
 }
 

@@ -178,3 +178,29 @@ func TestReaderThatStopsIsCut(t *testing.T) {
 			}
 	})
 }
+
+// TestSlowAndIdleConnectionsAreClosed is attack case E2 for heads, and idling between requests.
+func TestSlowAndIdleConnectionsAreClosed(t *testing.T) {
+	for name, c := range map[string]struct {
+		sent string
+		want time.Duration
+	}{
+		"half a head": {"GET / HTTP/1.1\r\nHost: a\r\nX-A: ", guard.HeaderTimeout},
+		"after one":   {"GET / HTTP/1.1\r\nHost: a\r\n\r\n", guard.IdleTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			paced(t, func() (http.HandlerFunc, func(net.Conn)) {
+				return func(http.ResponseWriter, *http.Request) {}, func(conn net.Conn) {
+					began := time.Now()
+					_, _ = io.WriteString(conn, c.sent)
+					if _, err := io.Copy(io.Discard, conn); err != nil {
+						t.Error(err)
+					}
+					if took := time.Since(began); took != c.want {
+						t.Errorf("closed after %s, want %s", took, c.want)
+					}
+				}
+			})
+		})
+	}
+}

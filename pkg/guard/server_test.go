@@ -23,6 +23,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/pkg/certs"
 	"github.com/sallyport-dev/sallyport/pkg/guard"
+	"github.com/sallyport-dev/sallyport/pkg/proxy/hop"
 )
 
 const (
@@ -87,18 +88,17 @@ func tell(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, refusal.Reason, refusal.Status)
 		return
 	}
-	guard.Strip(r.Header)
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	var names []string
-	for name, values := range r.Header {
-		names = append(names, name+"="+strings.Join(values, "|"))
+	for _, field := range hop.RequestFields(r.Header) {
+		names = append(names, field.Name+"="+field.Value)
 	}
 	slices.Sort(names)
-	fmt.Fprintf(w, "%s %s %s %q %q trailers=%d", r.Method, seen, r.RequestURI, body, names, len(r.Trailer))
+	fmt.Fprintf(w, "%s %s %s %q %q trailers=%d", r.Method, seen, r.RequestURI, body, names, len(hop.Trailer(r.Trailer)))
 }
 
 func (f *front) dial(t *testing.T, serverName string, protocols ...string) (*tls.Conn, error) {
@@ -165,7 +165,7 @@ func TestFraming(t *testing.T) {
 		"chunked twice":            {head + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", []string{"501"}},
 		"blank before colon":       {head + "Content-Length : 2\r\n\r\nab", []string{"400"}},
 		"blank in a name":          {head + "X Y: 2\r\n\r\n", []string{"400"}},
-		"folded line":              {head + "X-A: a\r\n b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", []string{`200 POST ` + host + ` /x "" ["Content-Length=0" "X-A=a b"]`}},
+		"folded line":              {head + "X-A: a\r\n b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", []string{`200 POST ` + host + ` /x "" ["X-A=a b"]`}},
 		"zero byte":                {head + "X-A: a\x00b\r\n\r\n", []string{"400"}},
 		"lone CR":                  {head + "X-A: a\rb\r\n\r\n", []string{"400"}},
 		"chunk size beyond 64 bit": {head + "Transfer-Encoding: chunked\r\n\r\n10000000000000002\r\nab\r\n0\r\n\r\n", []string{"400"}},

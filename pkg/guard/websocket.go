@@ -10,7 +10,7 @@ import (
 )
 
 // Upgrade returns "websocket" for a well-formed handshake (RFC 6455 §4.1) on a path where the app allows it, from one of the
-// app's own pages. Any other protocol that is offered, h2c above all, is answered as if it were not; Strip takes it out.
+// app's own pages. Any other protocol that is offered, h2c above all, is answered as if it were not.
 // path is canonical; cookie says that the request carries one of ours, and must then name its Origin.
 func Upgrade(r *http.Request, app tenant.App, path string, cookie bool) (string, *Refusal) {
 	if r.ProtoMajor != 1 || !hasToken(r.Header["Upgrade"], "websocket") || !hasToken(r.Header["Connection"], "upgrade") {
