@@ -1,13 +1,16 @@
 package access_test
 
 import (
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/access"
 	"github.com/sallyport-dev/sallyport/pkg/change"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/policy"
 	"github.com/sallyport-dev/sallyport/pkg/session"
 	"github.com/sallyport-dev/sallyport/pkg/token"
@@ -243,5 +246,54 @@ func TestStrangersAreCounted(t *testing.T) {
 	}
 	if len(w.recorded) != 0 {
 		t.Errorf("strangers made the edge write: %v", w.recorded)
+	}
+}
+
+// TestRevokedWhileBeingRead lets the change overtake the copy that a request is reading.
+func TestRevokedWhileBeingRead(t *testing.T) {
+	c := newClock()
+	w := newWorld(t, c.now)
+	value := w.signIn("ses_1", c.at)
+	w.read = func() {
+		w.read = nil
+		w.revoke(t, "ses_1", c.at)
+	}
+	for range 2 {
+		if _, err := w.access.Authenticate(get("/", ref, value), maple, oscar()); !fault.Is(err, fault.Unauthentic) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// TestManyAtOnce asks from many goroutines while some of their sessions are revoked.
+func TestManyAtOnce(t *testing.T) {
+	w := newWorld(t, time.Now)
+	var wg sync.WaitGroup
+	for i := range 50 {
+		name := id.Session(fmt.Sprintf("ses_%d", i))
+		value := w.signIn(name, time.Now())
+		for range 4 {
+			wg.Go(func() {
+				for range 20 {
+					who, err := w.access.Authenticate(get("/", ref, value), maple, oscar())
+					if err != nil {
+						continue // revoked meanwhile
+					}
+					if who.Session.ID != name {
+						t.Errorf("%s got %s", name, who.Session.ID)
+					}
+					if g, err := w.access.Authorize(t.Context(), question(who, w.apps[0])); err == nil {
+						g.Lease.Release()
+					}
+				}
+			})
+		}
+		if i%2 == 0 {
+			wg.Go(func() { w.revoke(t, name, time.Now()) })
+		}
+	}
+	wg.Wait()
+	if n := w.access.Leases(); n != 0 {
+		t.Errorf("%d leases left", n)
 	}
 }

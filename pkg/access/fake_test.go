@@ -50,6 +50,7 @@ type world struct {
 	touches   int
 	recorded  []audit.Decision
 	recording func() error // called by Decide
+	read      func()       // called between reading a session and handing it out
 	follow    func(context.Context, []change.Change) error
 	ring      *token.Keyring
 	access    *access.Access
@@ -99,11 +100,16 @@ func (w *world) lock() (func(), error) {
 func (w *world) SessionByReference(ctx context.Context, t id.Tenant, hash, host string) (session.Session, error) {
 	w.mu.Lock()
 	s, ok := w.refs[[3]string{string(t), hash, host}]
+	hook := w.read
 	w.mu.Unlock()
 	if !ok {
 		return session.Session{}, fault.New(fault.NotFound, "no such reference")
 	}
-	return w.Session(ctx, t, s)
+	found, err := w.Session(ctx, t, s)
+	if hook != nil {
+		hook()
+	}
+	return found, err
 }
 
 func (w *world) Session(_ context.Context, _ id.Tenant, s id.Session) (session.Session, error) {

@@ -49,7 +49,6 @@ func (l *Lease) Release() {
 		l.mu.Unlock()
 		if in := l.question.Identity.login; in != nil && !l.passive {
 			in.use.seen.Store(l.access.cfg.Now().UnixNano())
-			in.use.busy.Add(-1)
 		}
 	})
 }
@@ -79,9 +78,6 @@ func (s *leases) open(ctx context.Context, a *Access, q Question) *Lease {
 		passive: q.Identity.passive || q.Request.Upgrade != "",
 	}
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
-	if in := q.Identity.login; in != nil && !l.passive {
-		in.use.busy.Add(1)
-	}
 	s.mu.Lock()
 	of := s.byTenant[q.Tenant.ID]
 	if of == nil {

@@ -37,12 +37,12 @@ type checkedToken struct {
 	expires time.Time
 }
 
-// usage is how a login is used on this edge. Exchanges in flight are use as long as they run, so that a long download does
-// not end its own session; polls and open WebSockets are not, since they go on when nobody is there.
+// usage is how a login is used on this edge. An exchange is use for as long as it runs (its lease notes that every minute),
+// so that a long download does not end its own session; polls and open WebSockets are not, since they go on when nobody is
+// there.
 type usage struct {
 	seen    atomic.Int64 // unix nanoseconds
 	touched atomic.Int64 // when the store was last told
-	busy    atomic.Int32 // exchanges in flight that count as use
 }
 
 // live reports whether the session may be used at now, as far as is known here.
@@ -50,9 +50,6 @@ func (l *login) live(now time.Time) bool {
 	s := l.session
 	if seen := time.Unix(0, l.use.seen.Load()); seen.After(s.LastSeen) {
 		s.LastSeen = seen
-	}
-	if l.use.busy.Load() > 0 {
-		s.LastSeen = now
 	}
 	return s.Live(now) && !l.user.Disabled
 }
