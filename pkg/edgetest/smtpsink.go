@@ -21,7 +21,7 @@ import (
 // Sink is a mail server that keeps what it gets, in memory, and passes nothing on. It wants STARTTLS before anything else.
 type Sink struct {
 	server *smtp.Server
-	addr   *net.TCPAddr
+	listen net.Listener
 	caFile string
 	served chan struct{} // closed when the server has ended
 
@@ -51,7 +51,7 @@ func NewSink(addr, caFile string) (*Sink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mail sink: %w", err)
 	}
-	s := &Sink{addr: listener.Addr().(*net.TCPAddr), caFile: caFile, served: make(chan struct{}), arrived: make(chan struct{})}
+	s := &Sink{listen: listener, caFile: caFile, served: make(chan struct{}), arrived: make(chan struct{})}
 	s.server = smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) { return &delivery{sink: s, conn: c}, nil }))
 	s.server.Domain = "localhost"
 	s.server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}}
@@ -78,12 +78,16 @@ func StartSink(t testing.TB) *Sink {
 // Close ends the sink and its connections.
 func (s *Sink) Close() error {
 	err := s.server.Close()
+	// The server closes only a listener that Serve has taken over already.
+	if e := s.listen.Close(); !errors.Is(e, net.ErrClosed) {
+		err = errors.Join(err, e)
+	}
 	<-s.served
 	return err
 }
 
 // Port is where the sink listens, on 127.0.0.1; clients call it localhost.
-func (s *Sink) Port() int { return s.addr.Port }
+func (s *Sink) Port() int { return s.listen.Addr().(*net.TCPAddr).Port }
 
 // CAFile holds the certificate by which clients know the sink.
 func (s *Sink) CAFile() string { return s.caFile }
