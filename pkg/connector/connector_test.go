@@ -1,6 +1,7 @@
 package connector_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/exchange"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
+	"github.com/sallyport-dev/sallyport/pkg/metric"
 	"github.com/sallyport-dev/sallyport/pkg/registry"
 	"github.com/sallyport-dev/sallyport/pkg/token"
 	"github.com/sallyport-dev/sallyport/pkg/wire"
@@ -273,6 +275,58 @@ func TestStateServesOneProcess(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("after the first has ended: %v", err)
+	}
+}
+
+// An edge that registers this connector for another clinic than it enrolled for gets no link.
+func TestRegistrationForAnotherTenantIsRefused(t *testing.T) {
+	e := newEdge(t)
+	dir := t.TempDir()
+	identity := e.enrol(filepath.Join(dir, "state"))
+	text, err := os.ReadFile(filepath.Join(dir, "state", "identity.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "state", "identity.json"), bytes.Replace(text, []byte(`"maple"`), []byte(`"cedar"`), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "rules.yaml"), []byte("rules:\n- service: status:404\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	metrics := metric.New()
+	c, err := connector.New(connector.Config{StateDir: filepath.Join(dir, "state"), Ingress: filepath.Join(dir, "rules.yaml"), Metrics: metrics})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	deadline := time.Now().Add(15 * time.Second)
+	outcome := func() (failed, up float64) {
+		families, err := metrics.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				if f.GetName() == "sallyport_link_attempts_total" && m.GetLabel()[0].GetValue() == "failed" {
+					failed = m.GetCounter().GetValue()
+				} else if f.GetName() == "sallyport_link_attempts_total" {
+					up = m.GetCounter().GetValue()
+				}
+			}
+		}
+		return failed, up
+	}
+	for failed, _ := outcome(); failed == 0 && time.Now().Before(deadline); failed, _ = outcome() {
+		<-time.After(20 * time.Millisecond)
+	}
+	if failed, up := outcome(); failed == 0 || up != 0 {
+		t.Errorf("%v attempts failed, %v went up, for %s", failed, up, identity.Connector)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -83,6 +83,9 @@ func TestNewestGenerationTakesNewExchangesAtOnce(t *testing.T) {
 			t.Error("no link taken although one lives")
 		}
 		newer = join(t, r, "con_1", 9, "c")
+		if list := r.Members("maple"); len(list) != 2 || list[0].Superseded || !list[1].Superseded {
+			t.Errorf("status: %+v", list)
+		}
 		<-old.Done()
 		if old.reason() != tunnel.ReasonSuperseded || time.Since(begun) != 30*time.Second {
 			t.Errorf("the older link was closed as %q after %v", old.reason(), time.Since(begun))

@@ -89,11 +89,19 @@ func (c *control) flush(done <-chan struct{}) error {
 			if err := c.send(m); err != nil {
 				return err
 			}
-		case <-c.full:
-			return errQueueFull
 		case <-done:
 			return nil
 		}
+	}
+}
+
+// overflowed waits for a message that finds no room. flush cannot watch for it: it is blocked in a write just then.
+func (c *control) overflowed(done <-chan struct{}) error {
+	select {
+	case <-c.full:
+		return errQueueFull
+	case <-done:
+		return nil
 	}
 }
 

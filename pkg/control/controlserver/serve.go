@@ -43,6 +43,7 @@ func (s *Server) serve(ctx context.Context, a *admission) {
 	var wg sync.WaitGroup
 	wg.Go(func() { endOn(a.link, s.receive(a, func() { watchdog.Reset(silent) })) })
 	wg.Go(func() { endOn(a.link, a.control.flush(a.link.Done())) })
+	wg.Go(func() { endOn(a.link, a.control.overflowed(a.link.Done())) })
 	wg.Go(func() { endOn(a.link, refuseStreams(ctx, a.link)) })
 	<-a.link.Done()
 	wg.Wait()
