@@ -12,14 +12,17 @@ var (
 	// onlyOurs are request fields that the edge states from what it knows itself, or that would let a client change how
 	// path, method, host, address or user are read behind us.
 	onlyOurs = set("Forwarded", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Originating-Ip", "X-Remote-Ip",
-		"X-Remote-Addr", "True-Client-Ip", "Fastly-Client-Ip", "Client-Ip", "Via", "X-Request-Id", "X-Rewrite-Url",
-		"X-Http-Method", "X-Http-Method-Override", "X-Method-Override", "Client-Cert", "Client-Cert-Chain", "Remote-User",
-		"X-Remote-User", "X-Proxyuser-Ip", "X-Host", "Proxy", "Clear-Site-Data")
+		"X-Remote-Addr", "True-Client-Ip", "Fastly-Client-Ip", "Client-Ip", "Via", "X-Request-Id",
+		"X-Http-Method", "X-Http-Method-Override", "X-Method-Override", "Client-Cert", "Client-Cert-Chain",
+		"X-Remote-User", "X-Proxyuser-Ip", "X-Host", "X-Scheme", "X-Url-Scheme", "Front-End-Https",
+		"X-Waws-Unencoded-Url", "X-Custom-Ip-Authorization", "Proxy", "Clear-Site-Data")
 
 	// onlyOursPrefix are families of such fields.
 	onlyOursPrefix = []string{
 		"Sallyport-", "X-Sallyport-", "X-Forwarded-", "X-Original-", "X-Oscar-", "Cf-",
 		"X-Client-Cert", "X-Ssl-", "Ssl-Client-", "X-Authenticated-", "X-Auth-Request-", "X-Webauth-", "X-Envoy-", "X-Accel-",
+		"Remote-", "X-Rewrite-", "X-Arr-", "X-Client-Dn", "X-Client-Verify", "X-Azure-", "X-Appengine-", "X-Amzn-Oidc",
+		"X-Goog-Iap", "X-Goog-Authenticated", "X-Ms-Client-Principal", "X-Ms-Token", "X-Pomerium", "X-Authentik", "Tailscale-",
 	}
 
 	// answerOnly are answer fields that an origin may not set for a host that it shares with the edge: they name its
