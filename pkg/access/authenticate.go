@@ -48,6 +48,17 @@ func (a *Access) Authenticate(r *http.Request, t tenant.Tenant, app tenant.App) 
 	return who, err
 }
 
+// Known reports whether r shows a credential that is in memory, good at least until it was looked at last. To check any
+// other costs a look at the store or a signature, which a stranger can cause with rubbish: the caller counts those requests
+// first.
+func (a *Access) Known(r *http.Request, t tenant.Tenant, app tenant.App) bool {
+	if tokens := r.Header[TokenHeader]; len(tokens) == 1 {
+		return len(tokens[0]) <= token.MaxBytes && a.machines.has(machineKey{t.ID, sha256.Sum256([]byte(tokens[0]))})
+	}
+	reference := session.ReferenceFrom(r, session.CookieReference)
+	return reference != "" && a.logins.has(loginKey{t.ID, secret.Hash(reference), app.Host})
+}
+
 func (a *Access) authenticate(r *http.Request, t tenant.Tenant, app tenant.App) (Identity, error) {
 	if app.Tenant != t.ID || t.ID == "" {
 		return Identity{}, fault.New(fault.Denied, "this app is not the clinic's")

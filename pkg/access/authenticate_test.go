@@ -2,6 +2,7 @@ package access_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -246,6 +247,44 @@ func TestStrangersAreCounted(t *testing.T) {
 	}
 	if len(w.recorded) != 0 {
 		t.Errorf("strangers made the edge write: %v", w.recorded)
+	}
+}
+
+// TestKnown: what a stranger makes up is not known, however often it comes; what got in is, until it ends.
+func TestKnown(t *testing.T) {
+	c := newClock()
+	w := newWorld(t, c.now)
+	value := w.signIn("ses_1", c.at)
+	rubbish := session.NewSecret()
+	known := func(r *http.Request) bool { return w.access.Known(r, maple, oscar()) }
+	for range 2 {
+		for name, r := range map[string]*http.Request{
+			"nothing": get("/"), "rubbish": get("/", ref, rubbish), "a bad form": get("/", ref, "x"), "twice": get("/", ref, value, ref, value),
+		} {
+			_, _ = w.access.Authenticate(r, maple, oscar())
+			if known(r) {
+				t.Errorf("%s is known", name)
+			}
+		}
+	}
+	token := get("/")
+	token.Header.Set(access.TokenHeader, "a.b.c")
+	if _, _ = w.access.Authenticate(token, maple, oscar()); known(token) {
+		t.Error("a rubbish token is known")
+	}
+	if known(get("/", ref, value)) {
+		t.Error("known before it was looked at")
+	}
+	if _, err := w.access.Authenticate(get("/", ref, value), maple, oscar()); err != nil || !known(get("/", ref, value)) {
+		t.Errorf("a good reference: %v, known %t", err, known(get("/", ref, value)))
+	}
+	if w.access.Known(get("/", ref, value), cedar, oscar()) {
+		t.Error("known at another clinic")
+	}
+	w.revoke(t, "ses_1", c.at)
+	_, _ = w.access.Authenticate(get("/", ref, value), maple, oscar())
+	if known(get("/", ref, value)) {
+		t.Error("known after its end")
 	}
 }
 

@@ -57,6 +57,15 @@ func (c *cache[K, V]) get(ctx context.Context, k K, load func(ctx context.Contex
 	return zero, fault.New(fault.Unavailable, "this is changing just now")
 }
 
+// has reports whether there is a copy for k, of any age, or one is being read: to ask once more costs nothing, or one read
+// for everybody who asks.
+func (c *cache[K, V]) has(k K) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.entries[k]
+	return ok
+}
+
 // entry finds the entry for k, or makes one that the caller must fill.
 func (c *cache[K, V]) entry(k K) (e *entry[V], mine bool, before V) {
 	c.mu.Lock()

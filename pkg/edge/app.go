@@ -43,15 +43,8 @@ func (e *Edge) serveApp(w http.ResponseWriter, r *http.Request, v *visit, target
 		e.refuse(w, r, v, refusal)
 		return
 	}
-	who, err := e.access.Authenticate(r, clinic, app)
-	if fault.Is(err, fault.Unauthentic) {
-		e.asStranger(w, r, v, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			e.login.Challenge(w, r, clinic, app, target.String())
-		}))
-		return
-	}
-	if err != nil {
-		e.failed(w, r, v, err)
+	who, ok := e.identify(w, r, v)
+	if !ok {
 		return
 	}
 	grant, err := e.access.Authorize(r.Context(), access.Question{
@@ -67,6 +60,25 @@ func (e *Edge) serveApp(w http.ResponseWriter, r *http.Request, v *visit, target
 		http.SetCookie(w, c)
 	}
 	e.carry(w, r, v, target, who, grant)
+}
+
+// identify finds out who is asking; false means that the request was answered. Whoever shows nothing that is known counts as
+// a stranger until it is: rubbish must not buy looks at the store.
+func (e *Edge) identify(w http.ResponseWriter, r *http.Request, v *visit) (access.Identity, bool) {
+	if !e.access.Known(r, v.door.Tenant, v.app) {
+		stranger, refusal := e.limits.AdmitStranger(r.RemoteAddr)
+		if refusal != nil {
+			e.refuse(w, r, v, refusal)
+			return access.Identity{}, false
+		}
+		defer stranger.Release()
+	}
+	who, err := e.access.Authenticate(r, v.door.Tenant, v.app)
+	if err != nil {
+		e.failed(w, r, v, err)
+		return access.Identity{}, false
+	}
+	return who, true
 }
 
 // carry sends the request down the tunnel under its lease and concludes the decision with what became of it.
@@ -99,7 +111,7 @@ func outcomeError(request, lease context.Context, result proxy.Result) string {
 func (e *Edge) failed(w http.ResponseWriter, r *http.Request, v *visit, err error) {
 	switch fault.CodeOf(err) {
 	case fault.Unauthentic:
-		e.login.Challenge(w, r, v.door.Tenant, v.app, r.URL.RequestURI())
+		e.login.Challenge(w, r, v.door.Tenant, v.app, r.RequestURI) // setTarget made it the canonical one
 	case fault.Denied:
 		e.problem(w, r, v, "E-DENIED")
 	case fault.Invalid:
