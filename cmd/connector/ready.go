@@ -49,7 +49,7 @@ func askReady(cmd *cobra.Command, address string) (connector.Status, error) {
 	if err != nil {
 		return status, err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }() // it was read to its end
 	return status, json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&status)
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -108,7 +109,7 @@ func checkLoopback(address string) error {
 	if addr, err := netip.ParseAddr(host); err != nil || !addr.IsLoopback() {
 		return fmt.Errorf("%q is no loopback address: use 127.0.0.1:port or [::1]:port", address)
 	}
-	if _, err := net.LookupPort("tcp", port); err != nil {
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return fmt.Errorf("%q: bad port", address)
 	}
 	return nil

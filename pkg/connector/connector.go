@@ -79,7 +79,7 @@ func New(cfg Config) (*Connector, error) {
 	if cfg.Loopback == "" {
 		return c, nil
 	}
-	if c.status, err = net.Listen("tcp", cfg.Loopback); err != nil {
+	if c.status, err = new(net.ListenConfig).Listen(context.Background(), "tcp", cfg.Loopback); err != nil {
 		return nil, fmt.Errorf("status listen: %w", err)
 	}
 	return c, nil

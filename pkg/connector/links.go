@@ -81,14 +81,14 @@ func dialer(cfg Config, target tunnel.Target) func(context.Context) (tunnel.Link
 
 // run dials, serves and dials again until ctx ends (then the link is closed and it returns nil) or the enrolment is revoked.
 func (l *links) run(ctx context.Context) error {
-	for {
+	for !over(ctx) {
 		began := time.Now()
 		err := l.once(ctx)
+		if over(ctx) {
+			break // that is how it should end
+		}
 		code, retry := ending(err)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case code == tunnel.ReasonRevoked:
+		if code == tunnel.ReasonRevoked {
 			l.logger.Error("enrolment revoked", zap.Error(err))
 			return ErrRevoked
 		}
@@ -101,9 +101,18 @@ func (l *links) run(ctx context.Context) error {
 		l.logger.Warn("no link to the edge; dialling again", zap.Error(err), zap.Duration("in", wait), zap.Duration("lasted", time.Since(began)))
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-time.After(wait):
 		}
+	}
+	return nil
+}
+
+func over(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return true
+	default:
+		return false
 	}
 }
 

@@ -97,7 +97,7 @@ func link(t *testing.T, from, to string) string {
 }
 
 func TestPathsThatAUnitReadsOtherwiseAreRefused(t *testing.T) {
-	for _, bad := range []string{"", "relative", "/a b", "/a%i", "/a$x", "/a\nExecStartPre=/bin/sh", "/a:b", `/a"b`, "/a;b", "/a/../b", "/a\\x20b"} {
+	for _, bad := range []string{"", "relative", "/a b", "/a%i", "/a$x", "/a\nExecStartPre=/bin/sh", "/a:b", `/a"b`, "/a;b", "/@config@", "/a/../b", "/a\\x20b"} {
 		if text, err := (Connector{Program: bad, Ingress: "/x"}).Render(); err == nil {
 			t.Errorf("program %q: %s", bad, text)
 		}

@@ -1,11 +1,10 @@
 package service
 
 import (
-	"bytes"
 	_ "embed"
 	"path"
 	"regexp"
-	"text/template"
+	"strings"
 
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 )
@@ -36,7 +35,7 @@ type Connector struct {
 
 // Render returns the unit's text; paths that a unit file could read otherwise are fault.Invalid.
 func (c Connector) Render() (string, error) {
-	return render(connectorText, c, c.Program, c.Ingress)
+	return render(connectorText, map[string]string{"@program@": c.Program, "@ingress@": c.Ingress})
 }
 
 // Edge is the unit of an edge.
@@ -47,28 +46,20 @@ type Edge struct {
 
 // Render returns the unit's text; paths that a unit file could read otherwise are fault.Invalid.
 func (e Edge) Render() (string, error) {
-	return render(edgeText, e, e.Program, e.Config)
+	return render(edgeText, map[string]string{"@program@": e.Program, "@config@": e.Config})
 }
 
 // plainPath leaves out what systemd.service(5) and systemd.unit(5) give a meaning: white space, quotes, %, $, \, :.
-var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._/+@-]+$`)
+var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._/+-]+$`)
 
-func render(text string, data any, paths ...string) (string, error) {
-	for _, p := range paths {
+// render fills a unit's text; every value is a path.
+func render(text string, paths map[string]string) (string, error) {
+	text = strings.ReplaceAll(text, "@hardening@", hardeningText)
+	for name, p := range paths {
 		if !plainPath.MatchString(p) || path.Clean(p) != p {
-			return "", fault.New(fault.Invalid, "%q: a unit file wants an absolute path of letters, digits and . _ - + @ /", p)
+			return "", fault.New(fault.Invalid, "%q: a unit file wants an absolute path of letters, digits and . _ - + /", p)
 		}
+		text = strings.ReplaceAll(text, name, p)
 	}
-	t, err := template.New("unit").Parse(text)
-	if err != nil {
-		return "", err
-	}
-	if _, err := t.New("hardening").Parse(hardeningText); err != nil {
-		return "", err
-	}
-	var out bytes.Buffer
-	if err := t.Execute(&out, data); err != nil {
-		return "", err
-	}
-	return out.String(), nil
+	return text, nil
 }

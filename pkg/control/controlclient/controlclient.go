@@ -103,7 +103,7 @@ func (l *Link) explain(err error) error {
 }
 
 func (l *Link) open(ctx context.Context) error {
-	stream, err := l.Link.Open(ctx)
+	stream, err := l.Open(ctx)
 	if err != nil {
 		return fmt.Errorf("control stream: %w", err)
 	}

@@ -57,7 +57,7 @@ func Enroll(ctx context.Context, target tunnel.Target, code string, key ed25519.
 	if err != nil {
 		return Enrolled{}, fault.New(fault.Unavailable, "the edge %s cannot be reached, or is not the one that the CA pin names", target.URL.Host).Because(err)
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }() // it was read to its end
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
 		return Enrolled{}, fault.New(fault.Unavailable, "the edge's answer broke off").Because(err)

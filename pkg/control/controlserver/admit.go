@@ -36,7 +36,7 @@ type refusal struct {
 
 func (r *refusal) Error() string {
 	if r.cause == nil {
-		return r.Reason.String()
+		return r.String()
 	}
 	return r.cause.Error()
 }

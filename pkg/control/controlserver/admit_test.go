@@ -41,7 +41,7 @@ func TestLinkOpensLivesAndEnds(t *testing.T) {
 		}
 		ended := make(chan error, 1)
 		go func() { ended <- link.Serve(t.Context(), controlclient.Handlers{}) }()
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		if at, _ := link.RoundTrip(); time.Since(at) > 4*time.Second {
 			t.Errorf("last round trip %v ago", time.Since(at))
 		}
@@ -103,7 +103,7 @@ func TestStrangersAreRefused(t *testing.T) {
 				if _, err := p.stream.Write([]byte{0x80}); err != nil {
 					return
 				}
-				time.Sleep(time.Second)
+				<-time.After(time.Second)
 			}
 		}, tunnel.ReasonProtocol, nil},
 		{"another kind of stream", func(p *peer) { p.kind(wire.StreamExchange) }, tunnel.ReasonProtocol, nil},

@@ -117,14 +117,12 @@ func (s *Server) heartbeat(a *admission, h *tunnelv1.Heartbeat) error {
 // might open is in use yet.
 func refuseStreams(ctx context.Context, link tunnel.Link) error {
 	limiter := rate.NewLimiter(streamsPerSecond, streamsAtOnce)
-	for {
-		stream, err := link.Accept(ctx)
-		if err != nil {
-			return nil // the link has ended, or ctx has, which ends it
-		}
+	stream, err := link.Accept(ctx)
+	for ; err == nil; stream, err = link.Accept(ctx) {
 		stream.Reset(tunnel.ResetRefused)
 		if !limiter.Allow() {
 			return errors.New("too many streams opened by the connector")
 		}
 	}
+	return nil // the link has ended, or ctx has, which ends it
 }
