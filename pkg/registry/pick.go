@@ -89,6 +89,7 @@ func (r *Registry) choose(where place, s *site, stick string) *Member {
 		}
 	}
 	able = prefer(able, func(m *member) bool { return m.Lane != tunnelv1.Lane_LANE_BULK })
+	able = prefer(able, func(m *member) bool { return !suspect(m, able) })
 	s.next++
 	m := able[s.next%len(able)].Member
 	if stick != "" {
@@ -114,6 +115,17 @@ func takers(members []*member) []*member {
 		}
 	}
 	return out
+}
+
+// suspect reports a link that has not been heard since a sibling joined: a process whose network changed opens a new link at
+// once, while the dead one is found only seconds later. A link that lives is cleared by its next heartbeat.
+func suspect(m *member, others []*member) bool {
+	for _, o := range others {
+		if o.Connector == m.Connector && o.Lane == m.Lane && m.heard.Before(o.joined) {
+			return true
+		}
+	}
+	return false
 }
 
 // prefer narrows members to those that want, unless none does.

@@ -128,6 +128,32 @@ func TestSessionStaysWithItsConnector(t *testing.T) {
 	b.leave()
 }
 
+// The network changed: the process is back on a new link before the edge knows that the old one is dead.
+func TestOlderLinkWaitsUntilItIsHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{})
+		old := join(t, r, "con_1", 1, "a")
+		<-time.After(time.Second)
+		fresh := join(t, r, "con_1", 1, "a")
+		for range 10 {
+			if pick(t, r, "").Link != fresh.stubLink {
+				t.Fatal("an exchange went to a link that may be dead")
+			}
+		}
+		<-time.After(time.Second)
+		r.Heard("maple", "main", old.stubLink, nil)
+		seen := map[tunnel.Link]bool{}
+		for range 10 {
+			seen[pick(t, r, "").Link] = true
+		}
+		if len(seen) != 2 {
+			t.Error("a link that was heard again takes no exchanges")
+		}
+		fresh.leave()
+		old.leave()
+	})
+}
+
 func TestBulkLinksCarryExchangesOnlyWhenAlone(t *testing.T) {
 	r := New(Config{})
 	bulk := &stubLink{}
