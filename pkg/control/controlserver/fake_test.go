@@ -76,8 +76,10 @@ func (l *memLink) Export(label string, _ []byte, n int) ([]byte, error) {
 }
 
 func (l *memLink) Close(reason tunnel.Reason) error {
-	for end, remote := range map[*memLink]bool{l: false, l.peer: true} {
-		end.End(&tunnel.ClosedError{Reason: reason, Remote: remote})
+	l.End(&tunnel.ClosedError{Reason: reason})
+	l.peer.End(&tunnel.ClosedError{Reason: reason, Remote: true})
+	// Streams after both ends know why, as on a real link: whoever reads gets the link's cause.
+	for _, end := range []*memLink{l, l.peer} {
 		end.mu.Lock()
 		for _, s := range end.streams {
 			_ = s.Close()
