@@ -29,6 +29,10 @@ const (
 	appHost    = "oscar.maple.localhost"
 	doctor     = "dr.lee@maple.example"
 	startLimit = 60 * time.Second
+
+	// The programs' own defaults, where /ready and /metrics are.
+	edgeLoopback      = 9465
+	connectorLoopback = 9466
 )
 
 func (c *clinic) path(parts ...string) string {
@@ -85,8 +89,8 @@ listen: 127.0.0.1:%d
 quic: %s
 log: {format: json, level: info}
 mail: {host: localhost, port: %d, from: sallyport@maple.example, ca_file: %s}
-loopback: 127.0.0.1:0
-`, c.path("edge"), edgeHost, c.edgePort, quic, c.smtp, c.path("mail-ca.pem"))
+loopback: 127.0.0.1:%d
+`, c.path("edge"), edgeHost, c.edgePort, quic, c.smtp, c.path("mail-ca.pem"), edgeLoopback)
 	if err := os.WriteFile(c.path("edge.yaml"), []byte(config), 0o600); err != nil {
 		return err
 	}
@@ -140,7 +144,7 @@ func (c *clinic) startConnector(ctx context.Context) error {
 	if err := os.WriteFile(c.path("ingress.yaml"), []byte(rules), 0o600); err != nil {
 		return err
 	}
-	config := fmt.Sprintf("state_dir: %s\ningress: %s\nloopback: 127.0.0.1:0\n", c.path("connector"), c.path("ingress.yaml"))
+	config := fmt.Sprintf("state_dir: %s\ningress: %s\nloopback: 127.0.0.1:%d\n", c.path("connector"), c.path("ingress.yaml"), connectorLoopback)
 	if err := os.WriteFile(c.path("connector.yaml"), []byte(config), 0o600); err != nil {
 		return err
 	}
@@ -230,8 +234,9 @@ Sign in   as %[4]s; the code arrives at http://127.0.0.1:%[5]d/
 OSCAR     oscardoc / mac2002, pin 1117 (the application's own log-in, of the demo alone)
 
 Your browser will warn: the certificate comes from a CA made just for this demo, %[6]s.
+Is it well?  curl http://127.0.0.1:%[8]d/ready (edge), http://127.0.0.1:%[9]d/ready (connector)
 State and logs are in %[7]s; kill any of the processes and watch it come back. Ctrl-C stops everything.
-`, appHost, c.edgePort, what, doctor, c.inbox, c.path("edge", "ca", "ca.pem"), c.dir)
+`, appHost, c.edgePort, what, doctor, c.inbox, c.path("edge", "ca", "ca.pem"), c.dir, edgeLoopback, connectorLoopback)
 }
 
 func waitTCP(ctx context.Context, address string) error {

@@ -97,7 +97,7 @@ func demo(ctx context.Context, o options) error {
 // check finds what would go wrong later and says it now.
 func (o options) check() error {
 	var faults []error
-	for what, port := range map[string]int{"edge (-port)": o.edgePort, "Tomcat (-tomcat-port)": o.tomcat, "mail (-smtp-port)": o.smtp, "inbox (-inbox-port)": o.inbox} {
+	for what, port := range map[string]int{"edge (-port)": o.edgePort, "Tomcat (-tomcat-port)": o.tomcat, "mail (-smtp-port)": o.smtp, "inbox (-inbox-port)": o.inbox, "edge's /ready": edgeLoopback, "connector's /ready": connectorLoopback} {
 		if o.origin != "" && port == o.tomcat {
 			continue
 		}
