@@ -10,9 +10,7 @@ import (
 )
 
 func (p *program) appCommand() *cobra.Command {
-	app := p.withTenant(&cobra.Command{Use: "app", Short: "Published hosts and who may use them"})
-	app.AddCommand(p.appCreate(), p.appList(), p.appAllow(), p.appDelete())
-	return app
+	return p.withTenant(noun("app", "Published hosts and who may use them", p.appCreate(), p.appList(), p.appAccess(), p.appDelete()))
 }
 
 // allowFlags adds --allow and --allow-service.
@@ -26,16 +24,14 @@ func (p *program) appCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "create", Short: "Publish a host; nobody may use it but those who are allowed here", Args: cobra.NoArgs,
 		Example: "  edge app create --host oscar.maple.localhost --site main --allow dr.lee@maple.example",
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if req.Tenant, err = p.theTenant(cmd.Context()); err != nil {
-				return err
-			}
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, _ []string) error {
+			req.Tenant = tenant
 			resp, err := p.client().CreateApp(cmd.Context(), &req)
 			if err != nil {
-				return p.explain(err)
+				return err
 			}
 			return p.show(cmd.OutOrStdout(), resp, appHeader, appRows(resp.App), "")
-		},
+		}),
 	}
 	f := cmd.Flags()
 	f.StringVar(&req.Host, "host", "", "the public host")
@@ -56,35 +52,29 @@ func (p *program) appCreate() *cobra.Command {
 func (p *program) appList() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List a clinic's apps", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			tenant, err := p.theTenant(cmd.Context())
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, _ []string) error {
+			resp, err := p.client().ListApps(cmd.Context(), &adminv1.ListAppsRequest{Tenant: tenant})
 			if err != nil {
 				return err
 			}
-			resp, err := p.client().ListApps(cmd.Context(), &adminv1.ListAppsRequest{Tenant: tenant})
-			if err != nil {
-				return p.explain(err)
-			}
 			return p.show(cmd.OutOrStdout(), resp, appHeader, appRows(resp.Apps...), "no app yet: edge app create --host … --site … --allow …")
-		},
+		}),
 	}
 }
 
-func (p *program) appAllow() *cobra.Command {
+func (p *program) appAccess() *cobra.Command {
 	var req adminv1.SetAppAccessRequest
 	cmd := &cobra.Command{
 		Use: "access APP", Short: "Replace who may use an app; the others are cut off within seconds", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, args []string) error {
 			req.App = args[0]
-			if req.Tenant, err = p.theTenant(cmd.Context()); err != nil {
+			req.Tenant = tenant
+			if _, err := p.client().SetAppAccess(cmd.Context(), &req); err != nil {
 				return err
 			}
-			if _, err := p.client().SetAppAccess(cmd.Context(), &req); err != nil {
-				return p.explain(err)
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: allowed are %s\n", req.App, orNobody(append(req.AllowUsers, req.AllowServices...)))
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: allowed are %s\n", printable(req.App), printable(orNobody(append(req.AllowUsers, req.AllowServices...))))
 			return err
-		},
+		}),
 	}
 	allowFlags(cmd, &req.AllowUsers, &req.AllowServices)
 	return cmd
@@ -93,17 +83,13 @@ func (p *program) appAllow() *cobra.Command {
 func (p *program) appDelete() *cobra.Command {
 	return &cobra.Command{
 		Use: "delete APP", Short: "Take an app off the air; what it has open is cut", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			tenant, err := p.theTenant(cmd.Context())
-			if err != nil {
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, args []string) error {
+			if _, err := p.client().DeleteApp(cmd.Context(), &adminv1.DeleteAppRequest{Tenant: tenant, App: args[0]}); err != nil {
 				return err
 			}
-			if _, err := p.client().DeleteApp(cmd.Context(), &adminv1.DeleteAppRequest{Tenant: tenant, App: args[0]}); err != nil {
-				return p.explain(err)
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is off the air\n", args[0])
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is off the air\n", printable(args[0]))
 			return err
-		},
+		}),
 	}
 }
 

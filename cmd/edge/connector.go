@@ -10,23 +10,17 @@ import (
 )
 
 func (p *program) connectorCommand() *cobra.Command {
-	connector := p.withTenant(&cobra.Command{Use: "connector", Short: "The programs beside the origins"})
-	connector.AddCommand(p.connectorInvite(), p.connectorList(), p.connectorRevoke())
-	return connector
+	return p.withTenant(noun("connector", "The programs beside the origins", p.connectorInvite(), p.connectorList(), p.connectorRevoke()))
 }
 
 func (p *program) connectorInvite() *cobra.Command {
 	var site string
 	cmd := &cobra.Command{
 		Use: "invite", Short: "Print the line to paste on the clinic's machine; it works once", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			tenant, err := p.theTenant(cmd.Context())
-			if err != nil {
-				return err
-			}
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, _ []string) error {
 			resp, err := p.client().InviteConnector(cmd.Context(), &adminv1.InviteConnectorRequest{Tenant: tenant, Site: site})
 			if err != nil {
-				return p.explain(err)
+				return err
 			}
 			if p.output != "table" {
 				return p.show(cmd.OutOrStdout(), resp, "", nil, "")
@@ -34,7 +28,7 @@ func (p *program) connectorInvite() *cobra.Command {
 			fmt.Fprintf(cmd.ErrOrStderr(), "Paste this on the clinic's machine. It works once, until %s:\n", when(resp.ExpiresMs))
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), resp.Command)
 			return err
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&site, "site", "main", "the site that it will serve")
 	return cmd
@@ -43,21 +37,17 @@ func (p *program) connectorInvite() *cobra.Command {
 func (p *program) connectorList() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List a clinic's connectors and their links", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			tenant, err := p.theTenant(cmd.Context())
-			if err != nil {
-				return err
-			}
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, _ []string) error {
 			resp, err := p.client().ListConnectors(cmd.Context(), &adminv1.ListConnectorsRequest{Tenant: tenant})
 			if err != nil {
-				return p.explain(err)
+				return err
 			}
 			var rows [][]string
 			for _, c := range resp.Connectors {
 				rows = append(rows, []string{c.Id, c.Site, connectorState(c), links(c.Links)})
 			}
 			return p.show(cmd.OutOrStdout(), resp, "CONNECTOR\tSITE\tSTATE\tLINKS", rows, "no connector yet: edge connector invite")
-		},
+		}),
 	}
 }
 
@@ -84,16 +74,12 @@ func links(all []*adminv1.Link) string {
 func (p *program) connectorRevoke() *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke CONNECTOR", Short: "End a connector for good; its links are cut within seconds", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			tenant, err := p.theTenant(cmd.Context())
-			if err != nil {
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, args []string) error {
+			if _, err := p.client().RevokeConnector(cmd.Context(), &adminv1.RevokeConnectorRequest{Tenant: tenant, Connector: args[0]}); err != nil {
 				return err
 			}
-			if _, err := p.client().RevokeConnector(cmd.Context(), &adminv1.RevokeConnectorRequest{Tenant: tenant, Connector: args[0]}); err != nil {
-				return p.explain(err)
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is revoked\n", printable(args[0]))
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is revoked\n", printable(args[0]))
 			return err
-		},
+		}),
 	}
 }

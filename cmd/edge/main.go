@@ -11,25 +11,35 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/sallyport-dev/sallyport/pkg/fault"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := newRoot().ExecuteContext(ctx)
 	stop()
-	if err == nil {
+	if err == nil || errors.Is(err, errShown) {
 		return
 	}
 	fmt.Fprintln(os.Stderr, "edge:", err)
-	var usage *usageError
-	if errors.As(err, &usage) {
-		os.Exit(2)
-	}
-	os.Exit(1)
+	os.Exit(exitCode(err))
 }
 
-// usageError is a fault of the command line or the configuration.
-type usageError struct{ err error }
+// exitCode counts as wrong usage whatever stopped a command before it began, and what the edge calls invalid.
+func exitCode(err error) int {
+	var failed *commandError
+	if !errors.As(err, &failed) || fault.Is(err, fault.Invalid) {
+		return 2
+	}
+	return 1
+}
 
-func (e *usageError) Error() string { return e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }
+// commandError is what a command that had begun ended with.
+type commandError struct{ err error }
+
+func (e *commandError) Error() string { return e.err.Error() }
+func (e *commandError) Unwrap() error { return e.err }
+
+// errShown ends a command whose settings were shown instead.
+var errShown = errors.New("the settings were shown")

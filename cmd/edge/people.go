@@ -10,57 +10,46 @@ import (
 )
 
 func (p *program) userCommand() *cobra.Command {
-	user := p.withTenant(&cobra.Command{Use: "user", Short: "People"})
 	var add adminv1.AddUserRequest
 	addCmd := &cobra.Command{
 		Use: "add E-MAIL", Short: "Add a person and invite them by mail", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, args []string) error {
 			add.Email = args[0]
-			if add.Tenant, err = p.theTenant(cmd.Context()); err != nil {
-				return err
-			}
+			add.Tenant = tenant
 			resp, err := p.client().AddUser(cmd.Context(), &add)
 			if err != nil {
-				return p.explain(err)
+				return err
 			}
 			return p.show(cmd.OutOrStdout(), resp, userHeader, userRows(resp.User), "")
-		},
+		}),
 	}
 	addCmd.Flags().BoolVar(&add.Quiet, "quiet", false, "send no invitation")
 	list := &cobra.Command{
 		Use: "list", Short: "List a clinic's people", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			tenant, err := p.theTenant(cmd.Context())
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, _ []string) error {
+			resp, err := p.client().ListUsers(cmd.Context(), &adminv1.ListUsersRequest{Tenant: tenant})
 			if err != nil {
 				return err
 			}
-			resp, err := p.client().ListUsers(cmd.Context(), &adminv1.ListUsersRequest{Tenant: tenant})
-			if err != nil {
-				return p.explain(err)
-			}
 			return p.show(cmd.OutOrStdout(), resp, userHeader, userRows(resp.Users...), "nobody yet: edge user add E-MAIL")
-		},
+		}),
 	}
-	user.AddCommand(addCmd, list, p.userSwitch("disable", "Lock a person out; their sessions end at once", true),
-		p.userSwitch("enable", "Let a person in again", false))
-	return user
+	return p.withTenant(noun("user", "People", addCmd, list,
+		p.userSwitch("disable", "Lock a person out; their sessions end at once", true),
+		p.userSwitch("enable", "Let a person in again", false)))
 }
 
 func (p *program) userSwitch(use, short string, disabled bool) *cobra.Command {
 	return &cobra.Command{
 		Use: use + " E-MAIL", Short: short, Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			tenant, err := p.theTenant(cmd.Context())
-			if err != nil {
-				return err
-			}
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, args []string) error {
 			req := &adminv1.SetUserDisabledRequest{Tenant: tenant, Email: args[0], Disabled: disabled}
 			if _, err := p.client().SetUserDisabled(cmd.Context(), req); err != nil {
-				return p.explain(err)
+				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %sd\n", printable(args[0]), use)
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %sd\n", printable(args[0]), use)
 			return err
-		},
+		}),
 	}
 }
 
@@ -79,47 +68,35 @@ func userRows(all ...*adminv1.User) [][]string {
 }
 
 func (p *program) sessionCommand() *cobra.Command {
-	session := p.withTenant(&cobra.Command{Use: "session", Short: "Browser logins"})
 	list := &cobra.Command{
 		Use: "list", Short: "List a clinic's live logins", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			tenant, err := p.theTenant(cmd.Context())
-			if err != nil {
-				return err
-			}
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, _ []string) error {
 			resp, err := p.client().ListSessions(cmd.Context(), &adminv1.ListSessionsRequest{Tenant: tenant})
 			if err != nil {
-				return p.explain(err)
+				return err
 			}
 			var rows [][]string
 			for _, s := range resp.Sessions {
 				rows = append(rows, []string{s.Id, s.Email, when(s.LastSeenMs), when(s.ExpiresMs), s.Source, s.Client})
 			}
 			return p.show(cmd.OutOrStdout(), resp, "SESSION\tWHO\tLAST SEEN\tENDS\tFROM\tWITH", rows, "nobody is signed in")
-		},
+		}),
 	}
 	revoke := &cobra.Command{
 		Use: "revoke SESSION", Short: "End a login on every host; what it has open is cut", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			tenant, err := p.theTenant(cmd.Context())
-			if err != nil {
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, args []string) error {
+			if _, err := p.client().RevokeSession(cmd.Context(), &adminv1.RevokeSessionRequest{Tenant: tenant, Session: args[0]}); err != nil {
 				return err
 			}
-			if _, err := p.client().RevokeSession(cmd.Context(), &adminv1.RevokeSessionRequest{Tenant: tenant, Session: args[0]}); err != nil {
-				return p.explain(err)
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is over\n", printable(args[0]))
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is over\n", printable(args[0]))
 			return err
-		},
+		}),
 	}
-	session.AddCommand(list, revoke)
-	return session
+	return p.withTenant(noun("session", "Browser logins", list, revoke))
 }
 
 func (p *program) tokenCommand() *cobra.Command {
-	token := p.withTenant(&cobra.Command{Use: "token", Short: "Tokens of machine clients"})
-	token.AddCommand(p.tokenMint(), p.tokenList(), p.tokenRevoke())
-	return token
+	return p.withTenant(noun("token", "Tokens of machine clients", p.tokenMint(), p.tokenList(), p.tokenRevoke()))
 }
 
 func (p *program) tokenMint() *cobra.Command {
@@ -127,15 +104,11 @@ func (p *program) tokenMint() *cobra.Command {
 	mint := &cobra.Command{
 		Use: "mint SERVICE", Short: "Make a token for a service; it is shown this once", Args: cobra.ExactArgs(1),
 		Long: "Makes a token. The service sends it as the header Sallyport-Access-Token, on apps that allow the service.",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			tenant, err := p.theTenant(cmd.Context())
-			if err != nil {
-				return err
-			}
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, args []string) error {
 			req := &adminv1.MintTokenRequest{Tenant: tenant, Service: args[0], LifeS: int64(life / time.Second)}
 			resp, err := p.client().MintToken(cmd.Context(), req)
 			if err != nil {
-				return p.explain(err)
+				return err
 			}
 			if p.output != "table" {
 				return p.show(cmd.OutOrStdout(), resp, "", nil, "")
@@ -144,7 +117,7 @@ func (p *program) tokenMint() *cobra.Command {
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s for %s, good until %s; it is not shown again:\n", resp.Token.Id, resp.Token.Service, when(resp.Token.ExpiresMs))
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), resp.Jwt)
 			return err
-		},
+		}),
 	}
 	mint.Flags().DurationVar(&life, "life", 0, "how long it is good for, 1h to 8760h (default 2160h)")
 	return mint
@@ -153,37 +126,29 @@ func (p *program) tokenMint() *cobra.Command {
 func (p *program) tokenList() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List a clinic's tokens", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			tenant, err := p.theTenant(cmd.Context())
-			if err != nil {
-				return err
-			}
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, _ []string) error {
 			resp, err := p.client().ListTokens(cmd.Context(), &adminv1.ListTokensRequest{Tenant: tenant})
 			if err != nil {
-				return p.explain(err)
+				return err
 			}
 			var rows [][]string
 			for _, t := range resp.Tokens {
 				rows = append(rows, []string{t.Id, t.Service, when(t.CreatedMs), when(t.ExpiresMs), when(t.LastUsedMs), when(t.RevokedMs)})
 			}
 			return p.show(cmd.OutOrStdout(), resp, "TOKEN\tSERVICE\tCREATED\tEXPIRES\tLAST USED\tREVOKED", rows, "no token yet: edge token mint SERVICE")
-		},
+		}),
 	}
 }
 
 func (p *program) tokenRevoke() *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke TOKEN", Short: "End a token; what it has open is cut", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			tenant, err := p.theTenant(cmd.Context())
-			if err != nil {
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, args []string) error {
+			if _, err := p.client().RevokeToken(cmd.Context(), &adminv1.RevokeTokenRequest{Tenant: tenant, Token: args[0]}); err != nil {
 				return err
 			}
-			if _, err := p.client().RevokeToken(cmd.Context(), &adminv1.RevokeTokenRequest{Tenant: tenant, Token: args[0]}); err != nil {
-				return p.explain(err)
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is revoked\n", printable(args[0]))
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is revoked\n", printable(args[0]))
 			return err
-		},
+		}),
 	}
 }

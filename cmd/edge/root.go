@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -14,6 +16,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/build"
 	"github.com/sallyport-dev/sallyport/pkg/conf"
 	"github.com/sallyport-dev/sallyport/pkg/edge"
+	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/proto/admin/v1/adminv1connect"
 )
 
@@ -37,18 +40,49 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		Version:       build.Version(),
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			return p.load(cmd.Flags())
+			return p.load(cmd.OutOrStdout(), cmd.Flags())
 		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	flags := root.PersistentFlags()
 	flags.StringVar(&p.configFile, "config", os.Getenv("SALLYPORT_CONFIG"), "configuration file (YAML)")
 	flags.BoolVar(&p.showConfig, "show-config", false, "print each setting with where it came from, and stop")
 	flags.StringVarP(&p.output, "output", "o", "table", "table, json or yaml")
 	p.settingFlags(flags, "state_dir")
 	root.AddCommand(p.initCommand(), p.serveCommand(), p.configCommand(), p.tenantCommand(), p.siteCommand(), p.appCommand(),
-		p.userCommand(), p.connectorCommand(), p.sessionCommand(), p.tokenCommand(), p.mailCommand(), versionCommand())
+		p.userCommand(), p.connectorCommand(), p.sessionCommand(), p.tokenCommand(), p.mailCommand(), p.serviceCommand(), versionCommand())
+	p.finish(root)
 	return root
+}
+
+// noun is a command that only holds others. Unlike one of cobra's own it says which of them it does not know, and fails then.
+func noun(use, short string, verbs ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("unknown command %q; see %s --help", args[0], cmd.CommandPath())
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(verbs...)
+	return cmd
+}
+
+// finish gives every command's error the words for a terminal and marks that the command had begun, for the exit code.
+func (p *program) finish(cmd *cobra.Command) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if err := adminapi.Explain(p.config.Socket(), run(cmd, args)); err != nil {
+				return &commandError{err}
+			}
+			return nil
+		}
+	}
+	for _, child := range cmd.Commands() {
+		p.finish(child)
+	}
 }
 
 // settingFlags offers configuration keys as flags: those named, or all that are not there yet.
@@ -65,7 +99,11 @@ func (p *program) settingFlags(flags *pflag.FlagSet, keys ...string) {
 	}
 }
 
-func (p *program) load(flags *pflag.FlagSet) error {
+// load reads the configuration, which every command needs to find the edge's socket.
+func (p *program) load(out io.Writer, flags *pflag.FlagSet) error {
+	if !slices.Contains([]string{"table", "json", "yaml"}, p.output) { // before anything is changed
+		return fmt.Errorf("--output %q: use table, json or yaml", p.output)
+	}
 	given := map[string]string{}
 	flags.Visit(func(f *pflag.Flag) {
 		if p.settings[f] {
@@ -74,11 +112,11 @@ func (p *program) load(flags *pflag.FlagSet) error {
 	})
 	settings, err := conf.Load(&p.config, conf.Options{File: p.configFile, Flags: given})
 	if err != nil {
-		return &usageError{err}
+		return err
 	}
 	if p.showConfig {
-		fmt.Print(settings)
-		os.Exit(0)
+		fmt.Fprint(out, settings)
+		return errShown
 	}
 	return nil
 }
@@ -86,16 +124,23 @@ func (p *program) load(flags *pflag.FlagSet) error {
 // client returns the running edge's API.
 func (p *program) client() adminv1connect.AdminServiceClient { return adminapi.Dial(p.config.Socket()) }
 
-// explain gives an error of the API the words for a terminal.
-func (p *program) explain(err error) error { return adminapi.Explain(p.config.Socket(), err) }
-
 // withTenant adds the flag that most nouns need.
 func (p *program) withTenant(cmd *cobra.Command) *cobra.Command {
 	cmd.PersistentFlags().StringVar(&p.tenant, "tenant", "", "the clinic; may be left out while there is only one")
 	return cmd
 }
 
-// theTenant is the one that was named, or the only one there is.
+// inTenant makes a command's RunE of what is to be done for the clinic that was named, or the only one there is.
+func (p *program) inTenant(run func(cmd *cobra.Command, tenant string, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		tenant, err := p.theTenant(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return run(cmd, tenant, args)
+	}
+}
+
 func (p *program) theTenant(ctx context.Context) (string, error) {
 	if p.tenant != "" {
 		return p.tenant, nil
@@ -110,7 +155,7 @@ func (p *program) theTenant(ctx context.Context) (string, error) {
 	case 1:
 		return ids[0], nil
 	}
-	return "", &usageError{fmt.Errorf("which clinic? --tenant with one of %v", ids)}
+	return "", fault.New(fault.Invalid, "which clinic? --tenant with one of: %s", strings.Join(ids, ", "))
 }
 
 func versionCommand() *cobra.Command {

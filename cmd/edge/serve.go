@@ -33,7 +33,7 @@ func (p *program) serveCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			logger, err := log.New(os.Stderr, p.config.Log.Format, p.config.Log.Level)
 			if err != nil {
-				return &usageError{err}
+				return err
 			}
 			e, err := edge.New(cmd.Context(), p.config, logger)
 			if err != nil {
@@ -47,7 +47,6 @@ func (p *program) serveCommand() *cobra.Command {
 }
 
 func (p *program) configCommand() *cobra.Command {
-	config := &cobra.Command{Use: "config", Short: "Check the configuration"}
 	validate := &cobra.Command{
 		Use: "validate", Short: "Read the configuration as serve would, and report every fault", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -57,6 +56,5 @@ func (p *program) configCommand() *cobra.Command {
 		},
 	}
 	p.settingFlags(validate.Flags())
-	config.AddCommand(validate)
-	return config
+	return noun("config", "Check the configuration", validate)
 }

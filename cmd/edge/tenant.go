@@ -10,7 +10,6 @@ import (
 )
 
 func (p *program) tenantCommand() *cobra.Command {
-	tenant := &cobra.Command{Use: "tenant", Short: "Clinics"}
 	var req adminv1.CreateTenantRequest
 	create := &cobra.Command{
 		Use: "create ID", Short: "Add a clinic", Args: cobra.ExactArgs(1),
@@ -19,7 +18,7 @@ func (p *program) tenantCommand() *cobra.Command {
 			req.Id = args[0]
 			resp, err := p.client().CreateTenant(cmd.Context(), &req)
 			if err != nil {
-				return p.explain(err)
+				return err
 			}
 			return p.show(cmd.OutOrStdout(), resp, tenantHeader, tenantRows(resp.Tenant), "")
 		},
@@ -32,13 +31,12 @@ func (p *program) tenantCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			resp, err := p.client().ListTenants(cmd.Context(), &adminv1.ListTenantsRequest{})
 			if err != nil {
-				return p.explain(err)
+				return err
 			}
 			return p.show(cmd.OutOrStdout(), resp, tenantHeader, tenantRows(resp.Tenants...), "no clinic yet: edge tenant create NAME")
 		},
 	}
-	tenant.AddCommand(create, list)
-	return tenant
+	return noun("tenant", "Clinics", create, list)
 }
 
 const tenantHeader = "TENANT\tNAME\tSIGN-IN HOST\tZONE\tCREATED"
@@ -54,7 +52,7 @@ func tenantRows(all ...*adminv1.Tenant) [][]string {
 func (p *program) tenantIDs(ctx context.Context) ([]string, error) {
 	resp, err := p.client().ListTenants(ctx, &adminv1.ListTenantsRequest{})
 	if err != nil {
-		return nil, p.explain(err)
+		return nil, err
 	}
 	var ids []string
 	for _, t := range resp.Tenants {
@@ -64,37 +62,27 @@ func (p *program) tenantIDs(ctx context.Context) ([]string, error) {
 }
 
 func (p *program) siteCommand() *cobra.Command {
-	site := p.withTenant(&cobra.Command{Use: "site", Short: "Places with an origin"})
 	create := &cobra.Command{
 		Use: "create ID", Short: "Add a site to a clinic", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			tenant, err := p.theTenant(cmd.Context())
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, args []string) error {
+			resp, err := p.client().CreateSite(cmd.Context(), &adminv1.CreateSiteRequest{Tenant: tenant, Id: args[0]})
 			if err != nil {
 				return err
 			}
-			resp, err := p.client().CreateSite(cmd.Context(), &adminv1.CreateSiteRequest{Tenant: tenant, Id: args[0]})
-			if err != nil {
-				return p.explain(err)
-			}
 			return p.show(cmd.OutOrStdout(), resp, siteHeader, siteRows(resp.Site), "")
-		},
+		}),
 	}
 	list := &cobra.Command{
 		Use: "list", Short: "List a clinic's sites", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			tenant, err := p.theTenant(cmd.Context())
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, _ []string) error {
+			resp, err := p.client().ListSites(cmd.Context(), &adminv1.ListSitesRequest{Tenant: tenant})
 			if err != nil {
 				return err
 			}
-			resp, err := p.client().ListSites(cmd.Context(), &adminv1.ListSitesRequest{Tenant: tenant})
-			if err != nil {
-				return p.explain(err)
-			}
 			return p.show(cmd.OutOrStdout(), resp, siteHeader, siteRows(resp.Sites...), "no site yet: edge site create main")
-		},
+		}),
 	}
-	site.AddCommand(create, list)
-	return site
+	return p.withTenant(noun("site", "Places with an origin", create, list))
 }
 
 const siteHeader = "TENANT\tSITE\tCREATED"
@@ -108,16 +96,14 @@ func siteRows(all ...*adminv1.Site) [][]string {
 }
 
 func (p *program) mailCommand() *cobra.Command {
-	mail := &cobra.Command{Use: "mail", Short: "The edge's outgoing mail"}
-	mail.AddCommand(&cobra.Command{
+	return noun("mail", "The edge's outgoing mail", &cobra.Command{
 		Use: "test ADDRESS", Short: "Send a mail now and say what the mail server said", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := p.client().TestMail(cmd.Context(), &adminv1.TestMailRequest{To: args[0]}); err != nil {
-				return p.explain(err)
+				return err
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "the mail server took the mail to %s\n", printable(args[0]))
 			return err
 		},
 	})
-	return mail
 }
