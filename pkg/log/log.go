@@ -4,6 +4,7 @@
 package log
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -22,26 +23,46 @@ type Config struct {
 // Default is JSON from info upwards.
 func Default() Config { return Config{Format: "json", Level: "info"} }
 
+// Validate reports every fault at once.
+func (c Config) Validate() error {
+	_, levelErr := parseLevel(c.Level)
+	_, formatErr := encoder(c.Format)
+	return errors.Join(levelErr, formatErr)
+}
+
 // New returns a logger that writes lines to w. Unknown formats and levels are errors.
 func New(w io.Writer, format, level string) (*zap.Logger, error) {
-	lvl, err := zapcore.ParseLevel(level)
+	lvl, err := parseLevel(level)
 	if err != nil {
-		return nil, fmt.Errorf("log level %q: use debug, info, warn or error", level)
+		return nil, err
 	}
+	enc, err := encoder(format)
+	if err != nil {
+		return nil, err
+	}
+	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), lvl)), nil
+}
+
+func parseLevel(level string) (zapcore.Level, error) {
+	switch level {
+	case "debug", "info", "warn", "error": // zap knows more, with which an edge would not say that it stops
+		return zapcore.ParseLevel(level)
+	}
+	return 0, fmt.Errorf("log.level %q: use debug, info, warn or error", level)
+}
+
+func encoder(format string) (zapcore.Encoder, error) {
 	enc := zap.NewProductionEncoderConfig()
 	enc.TimeKey, enc.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
-	var encoder zapcore.Encoder
 	switch format {
 	case "json":
-		encoder = zapcore.NewJSONEncoder(enc)
+		return zapcore.NewJSONEncoder(enc), nil
 	case "console":
 		enc.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
 		enc.EncodeLevel = zapcore.CapitalLevelEncoder
-		encoder = zapcore.NewConsoleEncoder(enc)
-	default:
-		return nil, fmt.Errorf("log format %q: use json or console", format)
+		return zapcore.NewConsoleEncoder(enc), nil
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), lvl)), nil
+	return nil, fmt.Errorf("log.format %q: use json or console", format)
 }
 
 // The keys that lines share; part of what operators may rely on.
