@@ -152,13 +152,15 @@ func whoOf(rules []policy.Rule, emails map[id.User]string) Who {
 	return who
 }
 
+// canonicalPaths checks paths and prefixes ("/oscar/*") that are compared with canonical targets: in another form they would
+// never match.
 func canonicalPaths(paths []string) error {
 	for _, p := range paths {
-		target, err := urlpath.Parse(strings.TrimSuffix(p, "/*"), urlpath.Options{})
 		if p == "/*" {
 			continue
 		}
-		if err != nil || target.HasQuery || target.Path != strings.TrimSuffix(p, "/*") {
+		prefix := strings.TrimSuffix(p, "/*")
+		if target, err := urlpath.Parse(prefix, urlpath.Options{}); err != nil || target.HasQuery || target.Path != prefix {
 			return fault.New(fault.Invalid, "path %q: write it in its canonical form, like /oscar", p)
 		}
 	}

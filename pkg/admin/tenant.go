@@ -79,7 +79,7 @@ func (s *Service) ListSites(ctx context.Context, t id.Tenant) ([]tenant.Site, er
 	return s.Tenants.Sites(ctx, t)
 }
 
-// tenant finds a clinic or says which ones there are to choose from: an operator mistypes names.
+// tenant finds a clinic, or says where to look for its name: an operator mistypes names.
 func (s *Service) tenant(ctx context.Context, t id.Tenant) (tenant.Tenant, error) {
 	all, err := s.Tenants.Tenants(ctx)
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *Service) site(ctx context.Context, t id.Tenant, site id.Site) error {
 			return nil
 		}
 	}
-	return fault.New(fault.NotFound, "no site %q in tenant %s; `edge site list %s` shows them", site, t, t)
+	return fault.New(fault.NotFound, "no site %q in tenant %s; `edge site list --tenant %s` shows them", site, t, t)
 }
 
 // newHost checks a host that is to be published: canonical, not the edge's own, and nobody's yet. The store's constraints

@@ -2,16 +2,18 @@ package admin
 
 import (
 	"context"
+	"errors"
 
 	"go.uber.org/zap"
 
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/identity"
+	"github.com/sallyport-dev/sallyport/pkg/mail"
 )
 
 // AddUser adds a person and, unless quiet, invites them by mail. A mail that cannot be sent leaves the person added and says
-// so: invited is false and err nil only when quiet was asked for.
+// so with fault.Unavailable; invited is false and err nil only when quiet was asked for.
 func (s *Service) AddUser(ctx context.Context, t id.Tenant, rawEmail string, quiet bool) (u identity.User, invited bool, err error) {
 	clinic, err := s.tenant(ctx, t)
 	if err != nil {
@@ -78,7 +80,12 @@ func (s *Service) TestMail(ctx context.Context, to string) error {
 		return fault.New(fault.Unavailable, "no mail server is configured: set mail.host in the edge's configuration")
 	}
 	if err := s.Mail.Send(ctx, s.Texts.Test(email)); err != nil {
-		return fault.New(fault.Unavailable, "the mail server did not take it: %s", err)
+		words := err.Error()
+		var refused *mail.SendError
+		if errors.As(err, &refused) {
+			words = refused.Detail() // whoever tests the mail must see the server's own words
+		}
+		return fault.New(fault.Unavailable, "the mail server did not take it: %s", words)
 	}
 	return nil
 }

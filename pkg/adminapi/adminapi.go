@@ -38,7 +38,7 @@ func New(a *admin.Service, log *zap.Logger) *Server { return &Server{admin: a, l
 
 // Listen opens the socket, mode 0600. A socket left behind by a process that is gone is replaced; one that answers is not.
 func Listen(path string) (net.Listener, error) {
-	if conn, err := net.Dial("unix", path); err == nil {
+	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		return nil, errors.Join(fmt.Errorf("admin socket %s: another edge answers there", path), conn.Close())
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -60,7 +60,10 @@ func Listen(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// Serve answers calls on l until ctx ends; then calls under way have five seconds.
+// drainLimit is how long calls that are under way have once the edge stops; it is less than a part of the process has.
+const drainLimit = 3 * time.Second
+
+// Serve answers calls on l until ctx ends; it returns when those under way are done, or cut after drainLimit.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.Handle(adminv1connect.NewAdminServiceHandler(s, connect.WithReadMaxBytes(maxMessage), connect.WithInterceptors(faults(s.log))))
@@ -68,15 +71,20 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
 		ErrorLog: zap.NewStdLog(s.log), ConnContext: withPeer,
 	}
-	stopped := context.AfterFunc(ctx, func() {
-		shut, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	drained := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(drained)
+		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
 		defer cancel()
-		if err := server.Shutdown(shut); err != nil {
+		if err := server.Shutdown(limit); err != nil {
 			_ = server.Close()
 		}
 	})
-	defer stopped()
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	err := server.Serve(l)
+	if !stop() {
+		<-drained // the store is closed next: no call may still be using it
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin socket: %w", err)
 	}
 	return nil
@@ -99,8 +107,8 @@ func withPeer(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, uid)
 }
 
-// faults refuses callers other than the edge's user and root, and gives faults their Connect codes; an internal one goes to
-// the log and leaves as constant words.
+// faults refuses callers other than the edge's user and root, and gives faults their Connect codes. What lies behind a fault
+// of ours goes to the log, the caller gets its public words.
 func faults(log *zap.Logger) connect.UnaryInterceptorFunc {
 	return func(next connect.UnaryFunc) connect.UnaryFunc {
 		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
@@ -112,12 +120,24 @@ func faults(log *zap.Logger) connect.UnaryInterceptorFunc {
 			if err == nil {
 				return resp, nil
 			}
-			if fault.Is(err, fault.Internal) {
-				log.Error("administration failed", zap.String("call", req.Spec().Procedure), zap.Error(err))
+			if why := reason(err); why != nil {
+				log.Error("administration failed", zap.String("call", req.Spec().Procedure), zap.Error(why))
 			}
 			return nil, connect.NewError(codes[fault.CodeOf(err)], errors.New(fault.Public(err)))
 		}
 	}
+}
+
+// reason is what the log must hold of a call's error: all of an internal one, and what lies behind the words of one that
+// something else caused. The words themselves stay out: they may name a person.
+func reason(err error) error {
+	switch fault.CodeOf(err) {
+	case fault.Internal:
+		return err
+	case fault.Unavailable:
+		return errors.Unwrap(err)
+	}
+	return nil
 }
 
 // codes maps faults to Connect codes; the table is never changed.

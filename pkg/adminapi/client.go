@@ -3,7 +3,6 @@ package adminapi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -12,13 +11,17 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sallyport-dev/sallyport/pkg/fault"
 	adminv1connect "github.com/sallyport-dev/sallyport/proto/admin/v1/adminv1connect"
 )
+
+// callLimit bounds a call; the slowest wait for a mail server.
+const callLimit = 30 * time.Second
 
 // Dial returns a client of the edge whose socket is at path. Nothing is sent yet.
 func Dial(path string) adminv1connect.AdminServiceClient {
 	client := &http.Client{
-		Timeout: 30 * time.Second, // the slowest call waits for a mail server
+		Timeout: callLimit,
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return (&net.Dialer{}).DialContext(ctx, "unix", path)
@@ -28,19 +31,26 @@ func Dial(path string) adminv1connect.AdminServiceClient {
 	return adminv1connect.NewAdminServiceClient(client, "http://edge")
 }
 
-// Explain turns an error of a call into words for a terminal.
+// Explain turns an error of a call into words for a terminal. What the edge answered comes back as the *fault.Error that it
+// was there; other errors than those of a call stay as they are.
 func Explain(path string, err error) error {
+	var answered *connect.Error
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("no edge answers at %s: is it running (edge serve), and is --state-dir the same?", path)
-	case errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("%s: permission denied: run this as root or as the edge's own user", path)
+	case !errors.As(err, &answered):
+		return err
+	case errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED):
+		return fault.New(fault.Unavailable, "no edge answers at %s: is it running (edge serve), and is --state-dir the same?", path)
+	case errors.Is(err, os.ErrPermission):
+		return fault.New(fault.Denied, "%s: permission denied: run this as root or as the edge's own user", path)
+	case !connect.IsWireError(err) && answered.Code() == connect.CodeDeadlineExceeded:
+		return fault.New(fault.Unavailable, "the edge at %s did not answer within %s; what was asked may have been done", path, callLimit)
 	}
-	var coded *connect.Error
-	if errors.As(err, &coded) {
-		return errors.New(coded.Message())
+	for code, wire := range codes {
+		if wire == answered.Code() {
+			return fault.New(code, "%s", answered.Message())
+		}
 	}
-	return err
+	return errors.New(answered.Message())
 }
