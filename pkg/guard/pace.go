@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -29,11 +30,11 @@ func Pace(next http.Handler) http.Handler {
 		rc := http.NewResponseController(w)
 		if r.Body != nil && r.Body != http.NoBody {
 			b := &body{ReadCloser: r.Body, request: r, watch: newWatch(rc.SetReadDeadline)}
-			defer b.watch.stop()
+			defer b.watch.end()
 			r.Body = b
 		}
 		pw := &writer{ResponseWriter: w, rc: rc, watch: newWatch(rc.SetWriteDeadline)}
-		defer pw.watch.stop()
+		defer pw.watch.end()
 		next.ServeHTTP(pw, r)
 	})
 }
@@ -43,11 +44,19 @@ func Pace(next http.Handler) http.Handler {
 type watch struct {
 	timer *time.Timer
 	fired atomic.Bool
+
+	mu   sync.Mutex // held while the deadline is set
+	over bool       // the handler has returned
 }
 
 func newWatch(deadline func(time.Time) error) *watch {
 	w := &watch{}
 	w.timer = time.AfterFunc(BodyIdle, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.over {
+			return
+		}
 		w.fired.Store(true)
 		// A writer without deadlines (a test's recorder) has no peer that could be slow.
 		_ = deadline(time.Now())
@@ -58,6 +67,15 @@ func newWatch(deadline func(time.Time) error) *watch {
 
 func (w *watch) start() { w.timer.Reset(BodyIdle) }
 func (w *watch) stop()  { w.timer.Stop() }
+
+// end returns once the deadline is not being set and never will be: net/http's writer must not be touched after the
+// handler, and over HTTP/2 that would be a crash.
+func (w *watch) end() {
+	w.timer.Stop()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+}
 
 type body struct {
 	io.ReadCloser

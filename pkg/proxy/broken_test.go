@@ -239,6 +239,56 @@ func (w *way) leased() (revoke func()) {
 	return func() { close(ended) }
 }
 
+// lastMoment ends the lease when the answer is all but done, and notes whether its deadlines are moved after the handler:
+// over HTTP/2 that crashes the process.
+type lastMoment struct {
+	http.ResponseWriter
+	end  context.CancelFunc
+	over *atomic.Bool
+	late *atomic.Int64
+}
+
+func (m *lastMoment) Unwrap() http.ResponseWriter { return m.ResponseWriter }
+
+func (m *lastMoment) SetWriteDeadline(at time.Time) error {
+	if m.over.Load() {
+		m.late.Add(1)
+		return nil
+	}
+	if at.IsZero() {
+		m.end()
+	}
+	return nil
+}
+
+func (m *lastMoment) SetReadDeadline(time.Time) error { return m.SetWriteDeadline(time.Unix(1, 0)) }
+
+func TestLeaseThatEndsInTheLastMoment(t *testing.T) {
+	w := newWay(t, origin(t, func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, "whole") }), wayConfig{})
+	var late atomic.Int64
+	for range 300 {
+		var over atomic.Bool
+		ctx, end := context.WithCancelCause(t.Context())
+		w.mu.Lock()
+		w.lease = func(context.Context) context.Context { return ctx }
+		w.wrap = func(rw http.ResponseWriter) http.ResponseWriter {
+			return &lastMoment{rw, func() { end(errWithdrawn) }, &over, &late}
+		}
+		w.mu.Unlock()
+		rec := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodGet, "/oscar/x", nil)
+		r.Host = publicHost
+		w.serve(rec, r)
+		over.Store(true)
+		if r := w.result(); r.ErrorCode != "" || rec.Body.String() != "whole" {
+			t.Fatalf("%+v %q", r, rec.Body)
+		}
+	}
+	if n := late.Load(); n > 0 {
+		t.Errorf("%d times the answer's deadlines were moved after it was over", n)
+	}
+}
+
 // A browser that has stopped reading, or never finishes sending, is cut all the same.
 func TestRevocationEndsWhatRuns(t *testing.T) {
 	t.Run("download to a browser that does not read", func(t *testing.T) {

@@ -29,8 +29,9 @@ type carrying struct {
 	headed  bool // the answer's head went to the browser
 	cause   error
 
-	mu     sync.Mutex // guards paging, and excludes two changes of the deadlines
+	mu     sync.Mutex // guards paging and over, and excludes two changes of the deadlines
 	paging bool       // an error page is written; the lease's end no longer stops it
+	over   bool       // the answer is net/http's to finish; touching its writer now would be a crash, not an error
 }
 
 // Carry sends r to the passage's site and writes the answer to w. r.Context is the lease: when it ends, the exchange does,
@@ -71,7 +72,7 @@ func (c *carrying) run() {
 	// A browser that does not read, or does not send, must not outlive the lease: only a deadline ends those waits. It
 	// stops before the upload is cut, which net/http takes for the end of the connection and so of the request's context.
 	stop := context.AfterFunc(c.r.Context(), c.cut)
-	defer stop()
+	defer c.letGo(stop)
 	resp, err := c.ask(ctx, head)
 	if err != nil {
 		c.fail(err)
@@ -93,12 +94,21 @@ func (c *carrying) run() {
 func (c *carrying) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.paging {
+	if c.paging || c.over {
 		return
 	}
 	past := time.Unix(1, 0)
 	_ = c.control.SetWriteDeadline(past)
 	_ = c.control.SetReadDeadline(past)
+}
+
+// letGo returns once no cut runs and none will: one that has begun is not stopped by stop, and http.ResponseController
+// must not be used after the handler.
+func (c *carrying) letGo(stop func() bool) {
+	stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
 }
 
 // ask sends the request over a link. It tries a second link only if the first took no byte and the request is one that

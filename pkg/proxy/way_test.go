@@ -40,10 +40,12 @@ type way struct {
 	ingress *ingress.Ingress
 	link    tunnel.Link
 	results chan proxy.Result
+	serve   http.HandlerFunc // what the edge serves
 
 	mu    sync.Mutex
 	picks []func() (*registry.Member, error) // before the link itself
 	lease func(context.Context) context.Context
+	wrap  func(http.ResponseWriter) http.ResponseWriter
 }
 
 type wayConfig struct {
@@ -76,7 +78,8 @@ func newWay(t testing.TB, originURL string, cfg wayConfig) *way {
 		t.Fatal(err)
 	}
 	p := proxy.New(proxy.Config{Registry: w, Pages: pages, WriteIdle: cfg.idle, Metrics: metric.New()})
-	w.edge = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.carry(p, rw, r) }))
+	w.serve = func(rw http.ResponseWriter, r *http.Request) { w.carry(p, rw, r) }
+	w.edge = httptest.NewUnstartedServer(http.HandlerFunc(w.serve))
 	w.edge.EnableHTTP2 = cfg.http2
 	if cfg.http2 || cfg.tls {
 		w.edge.StartTLS()
@@ -117,8 +120,11 @@ func (w *way) carry(p *proxy.Proxy, rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.mu.Lock()
-	lease := w.lease
+	lease, wrap := w.lease, w.wrap
 	w.mu.Unlock()
+	if wrap != nil {
+		rw = wrap(rw)
+	}
 	if lease != nil {
 		r = r.WithContext(lease(r.Context()))
 	}
