@@ -15,6 +15,9 @@ type Hold struct {
 // Admit lifts the limits.
 func (h *Hold) Admit() { h.admitted.Store(true) }
 
+// Admitted reports whether the limits are lifted.
+func (h *Hold) Admitted() bool { return h.admitted.Load() }
+
 // Stream counts one stream of the peer and reports whether it may be taken.
 func (h *Hold) Stream() bool { return h.admitted.Load() || h.streams.Add(1) <= HeldStreams }
 

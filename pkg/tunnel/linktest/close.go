@@ -112,6 +112,27 @@ func testHeldBytes(t *testing.T, m Make) {
 	}
 }
 
+// testHeldUnread is a stranger who sends all that the windows let through, and nobody reads it.
+func testHeldUnread(t *testing.T, m Make) {
+	for _, end := range []End{Dialer, Listener} {
+		p := m(t)
+		held, stranger := p.Ends(end)
+		stranger.Admit()
+		s, _ := joined(t, stranger, held)
+		stuck := make(chan struct{})
+		go func() {
+			defer close(stuck)
+			_ = writeUntil(s)
+		}()
+		for _, l := range []tunnel.Link{held, stranger} {
+			if cause, took := ended(t, l); cause.Reason.Code != tunnel.ReasonProtocol || took > time.Second {
+				t.Errorf("after %v: %v", took, cause)
+			}
+		}
+		<-stuck
+	}
+}
+
 func testExport(t *testing.T, m Make) {
 	p, q := m(t), m(t)
 	export := func(l tunnel.Link, binding string) []byte {

@@ -76,6 +76,34 @@ func testFlowControl(t *testing.T, m Make) {
 	}
 }
 
+// testManyStopped is a clinic where a hundred uploads wait for their turn, or a hundred browsers have stopped reading: the next
+// request must not wait for them.
+func testManyStopped(t *testing.T, m Make) {
+	p := m.Admitted(t)
+	for _, end := range []End{Dialer, Listener} {
+		from, to := p.Ends(end)
+		stopped := make(chan struct{}, 100)
+		var writers []tunnel.Stream
+		for range cap(stopped) {
+			writer, _ := joined(t, from, to)
+			writers = append(writers, writer)
+			go func() {
+				_ = writeUntil(writer)
+				stopped <- struct{}{}
+			}()
+		}
+		pass(20 * time.Second)
+		a, b := joined(t, from, to)
+		if err := exchange(a, b, 1<<20); err != nil {
+			t.Fatalf("another stream: %v", err)
+		}
+		for _, w := range writers {
+			w.Reset(tunnel.ResetCancelled)
+			<-stopped
+		}
+	}
+}
+
 func testDeadlines(t *testing.T, m Make) {
 	p := m.Admitted(t)
 	a, b := joined(t, p.Dialed, p.Accepted)

@@ -72,6 +72,7 @@ func Run(t *testing.T, m Make) {
 		{"streams that were reset cost nothing", testResetCredit},
 		{"half-close, either order", testHalfClose},
 		{"a reader that stops blocks its writer only", testFlowControl},
+		{"many readers that stop block their writers only", testManyStopped},
 		{"deadlines", testDeadlines},
 		{"a killed peer is found", testKilled},
 		{"a blackholed peer is found", testBlackhole},
@@ -81,6 +82,7 @@ func Run(t *testing.T, m Make) {
 		{"close does not wait for a blackholed peer", testCloseBlackholed},
 		{"a held link takes one stream", testHeldStreams},
 		{"a held link takes 16 KiB", testHeldBytes},
+		{"a held link keeps little of what nobody reads", testHeldUnread},
 		{"exported keys", testExport},
 		{"ended links refuse", testEnded},
 	} {

@@ -35,12 +35,18 @@ const (
 	// watchEvery is how often a link looks whether its peer was heard.
 	watchEvery = 500 * time.Millisecond
 
-	// Receive windows. One stream of a shared link must not take more than 1 MiB of what the others need; a link as a
-	// whole 30 MiB. They start small, so that a stranger who only completed TLS can make us buffer little.
+	// Receive windows. One stream may hold 1 MiB that nobody reads. The link's window is no second limit on that but a
+	// bound far above it: bodies that wait for their turn at the origin, or for browsers that have stopped reading, must
+	// not take the credit that everybody else's heads need. It is large from the first byte, because QUIC raises it only
+	// while much is being read; what a stranger may use of it is heldTraffic.
 	streamWindowFirst = 128 << 10
 	streamWindow      = 1 << 20
-	linkWindowFirst   = 256 << 10
-	linkWindow        = 30 << 20
+	linkWindow        = 96 << 20
+
+	// heldTraffic is how many bytes may arrive on a link before Admit, the handshake's included. Looked at every heldEvery,
+	// so that what strangers make us buffer is bounded by what the line brings in that time.
+	heldTraffic = 64 << 10
+	heldEvery   = 50 * time.Millisecond
 
 	// packetSize lets the first packets through paths with an MTU of 1,280; discovery raises it from there.
 	packetSize = 1200
@@ -69,7 +75,7 @@ func (c Config) quic() *quic.Config {
 		MaxIncomingUniStreams:          -1,
 		InitialStreamReceiveWindow:     streamWindowFirst,
 		MaxStreamReceiveWindow:         streamWindow,
-		InitialConnectionReceiveWindow: linkWindowFirst,
+		InitialConnectionReceiveWindow: linkWindow,
 		MaxConnectionReceiveWindow:     linkWindow,
 		InitialPacketSize:              packetSize,
 		Allow0RTT:                      false, // replayable; nothing we send may be

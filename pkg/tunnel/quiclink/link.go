@@ -86,18 +86,28 @@ func (l *Link) acceptStreams() error {
 	}
 }
 
-// watch ends the link when nothing has arrived for Config.silence; see there for why QUIC's own timer is not enough.
+// watch ends the link when nothing has arrived for Config.silence; see there for why QUIC's own timer is not enough. A held
+// link it ends when too much has.
 func (l *Link) watch() {
-	ticker := time.NewTicker(watchEvery)
+	ticker := time.NewTicker(heldEvery)
 	defer ticker.Stop()
-	heard, packets := time.Now(), uint64(0)
+	heard, packets, held := time.Now(), uint64(0), true
 	for {
 		select {
 		case <-l.conn.Context().Done():
 			return
 		case now := <-ticker.C:
-			if got := l.conn.ConnectionStats().PacketsReceived; got != packets {
-				heard, packets = now, got
+			stats := l.conn.ConnectionStats()
+			if held && l.hold.Admitted() {
+				held = false
+				ticker.Reset(watchEvery)
+			}
+			if held && stats.BytesReceived > heldTraffic {
+				l.fail(&tunnel.ClosedError{Reason: l.hold.Exceeded()})
+				return
+			}
+			if stats.PacketsReceived != packets {
+				heard, packets = now, stats.PacketsReceived
 			}
 			if now.Sub(heard) >= l.conf.silence() {
 				l.fail(&tunnel.ClosedError{Reason: tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "the peer does not answer"}})

@@ -44,7 +44,9 @@ func (s *stream) Read(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-	if errors.Is(err, io.EOF) {
+	// quic-go reports the FIN as io.EOF itself. What ended the connection may have an io.EOF in its chain, that of the socket,
+	// and must not pass for the end of the bytes.
+	if err == io.EOF { //nolint:errorlint // the reason is above
 		s.finish(&s.readDone)
 		return n, io.EOF
 	}

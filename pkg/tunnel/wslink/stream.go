@@ -44,11 +44,9 @@ func (s *stream) Read(p []byte) (int, error) {
 		return 0, over
 	}
 	switch {
-	case err == nil:
+	case err == nil, n > 0: // with bytes, what failed is the window update, and the next call reports it
 		return n, nil
-	case n > 0 && !errors.Is(err, io.EOF):
-		return n, nil // what failed is the window update; the next call reports it
-	case errors.Is(err, io.EOF) && !s.link.session.IsClosed():
+	case err == io.EOF && !s.link.session.IsClosed(): //nolint:errorlint // a wrapped one is the connection's
 		s.finish(&s.readDone)
 		return n, io.EOF
 	}

@@ -29,10 +29,9 @@ func (l *Link) startControl(y *yamux.Stream) {
 		}
 	})
 	l.goroutines.Go(func() {
-		if err := l.receiveControl(y); err != nil {
-			<-l.sessionOver()
-			l.fail(closedError(err))
-		}
+		err := l.receiveControl(y)
+		<-l.sessionOver()
+		l.fail(closedError(err))
 	})
 }
 
