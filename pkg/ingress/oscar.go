@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/urlpath"
 )
 
 const presetOSCAR = "oscar"
@@ -41,7 +43,7 @@ var describing = map[string]bool{"_wadl": true, "_type": true, "wsdl": true, "xs
 
 // denies reports whether the preset refuses path (canonical, still escaped) with query for everyone. Names are compared
 // without regard to case: Tomcat guards WEB-INF that way, and on a file system that ignores case a page answers to every
-// spelling; no page that a clinic uses differs from these by case alone.
+// spelling; no page that a clinic uses differs from these by case alone. Contexts are compared as they are.
 func (r *Rule) denies(path, rawQuery string) bool {
 	if r.Preset != presetOSCAR {
 		return false
@@ -51,12 +53,10 @@ func (r *Rule) denies(path, rawQuery string) bool {
 		return true
 	}
 	for _, context := range r.Contexts {
-		prefix := fold(context)
-		if !startsWith(segments, prefix) {
-			continue
+		// A context is another one in other case: that request would reach the web application at the root instead.
+		if urlpath.HasPrefix(path, context) {
+			return r.refused(segments[len(fold(context)):], rawQuery)
 		}
-		below := segments[len(prefix):]
-		return r.refused(below, rawQuery)
 	}
 	return !atRoot(segments)
 }

@@ -16,6 +16,7 @@ func TestPresetRefusesInternalPages(t *testing.T) {
 		"/oscar/integrations/aqs/x", "/oscar/ws/rs/batch/activate_demographics", "/oscar/faxOutbound", "/oscar/ws", "/oscar/ws/",
 		"/oscar/ws/services", "/oscar/ws/services/", "/oscar/ws/rs/", "/oscar/ws/services/demographics?_wadl", "/oscar/ws/X?a=1&%77sdl",
 		"/oscar/ws/X?a;WSDL=1", "/manager/html", "/docs", "/emr3/index.jsp", "/oscarx/index.jsp", "/index.jsp",
+		"/OSCAR/index.jsp", "/Emr2/x", "/OSCAR",
 	} {
 		path, query, _ := strings.Cut(refused, "?")
 		if !rule.denies(path, query) {
