@@ -116,7 +116,7 @@ func (tc *Tomcat) own(t testing.TB) {
 	}
 }
 
-// AccessLog returns a line for every request that reached Tomcat since its directory was made, in the order in which they
+// AccessLog returns a line for every request of a visitor that reached Tomcat since its directory was made, in the order in which they
 // ended: `remote-address status "METHOD target HTTP/1.1"`. A request of its own goes first, so that what ended before the
 // call is in the log.
 func (tc *Tomcat) AccessLog(t testing.TB) []string {
@@ -140,10 +140,14 @@ func (tc *Tomcat) AccessLog(t testing.TB) []string {
 	}
 }
 
+// probePath is what the connector of a World asks to see whether the application is there.
+const probePath = "/oscar/wire/probe"
+
+// withoutMarks leaves out what no visitor asked for.
 func withoutMarks(text []byte) []string {
 	var lines []string
 	for line := range strings.Lines(string(text)) {
-		if !strings.Contains(line, "/oscar/wire/status?code=204&mark=") {
+		if !strings.Contains(line, "/oscar/wire/status?code=204&mark=") && !strings.Contains(line, probePath) {
 			lines = append(lines, strings.TrimRight(line, "\n"))
 		}
 	}

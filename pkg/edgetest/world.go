@@ -97,6 +97,7 @@ mail: {host: localhost, port: %d, from: signin@maple.example, ca_file: %s}
 
 func (w *World) writeConnector(opt Options) {
 	rule := fmt.Sprintf("  - host: %s\n    origin: %s\n", AppHost, opt.Origin)
+	rule += fmt.Sprintf("    health: {path: %s}\n", probePath)
 	if opt.Preset != "none" {
 		rule += "    preset: oscar\n"
 	}
