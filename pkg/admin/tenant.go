@@ -36,6 +36,9 @@ func (s *Service) CreateTenant(ctx context.Context, t tenant.Tenant) (tenant.Ten
 	if t.Name, err = name("name", t.Name); err != nil {
 		return tenant.Tenant{}, err
 	}
+	if err := s.unused(ctx, t.ID); err != nil {
+		return tenant.Tenant{}, err
+	}
 	if t.SignInHost, err = s.newHost(ctx, t.SignInHost); err != nil {
 		return tenant.Tenant{}, err
 	}
@@ -104,6 +107,18 @@ func (s *Service) site(ctx context.Context, t id.Tenant, site id.Site) error {
 		}
 	}
 	return fault.New(fault.NotFound, "no site %q in tenant %s; `edge site list --tenant %s` shows them", site, t, t)
+}
+
+// unused says plainly that a clinic is there already: its sign-in host, which is made of its name, is taken as well then.
+func (s *Service) unused(ctx context.Context, t id.Tenant) error {
+	_, err := s.tenant(ctx, t)
+	switch {
+	case err == nil:
+		return fault.New(fault.Exists, "tenant %s exists already", t)
+	case fault.Is(err, fault.NotFound):
+		return nil
+	}
+	return err
 }
 
 // newHost checks a host that is to be published: canonical, not the edge's own, and nobody's yet. The store's constraints

@@ -15,8 +15,8 @@ import (
 	adminv1connect "github.com/sallyport-dev/sallyport/proto/admin/v1/adminv1connect"
 )
 
-// callLimit bounds a call; the slowest wait for a mail server.
-const callLimit = 30 * time.Second
+// callLimit bounds a call; the slowest wait for a mail server, which has 30 s unless mail.timeout says otherwise.
+const callLimit = 45 * time.Second
 
 // Dial returns a client of the edge whose socket is at path. Nothing is sent yet.
 func Dial(path string) adminv1connect.AdminServiceClient {

@@ -17,7 +17,7 @@ import (
 func refusals(w *world, app string) map[string]refusal {
 	ctx := context.Background()
 	return map[string]refusal{
-		"tenant taken": {fault.Exists, "maple", func() error {
+		"tenant taken": {fault.Exists, "tenant maple exists already", func() error {
 			_, err := w.CreateTenant(ctx, &adminv1.CreateTenantRequest{Id: "maple"})
 			return err
 		}},

@@ -54,7 +54,7 @@ func (c *Config) Validate() error {
 	if host, err := route.CanonicalHost(c.Host); err != nil || host != c.Host {
 		faults = append(faults, fmt.Errorf("host: %q is no canonical host name (lower case, no port)", c.Host))
 	}
-	if _, port, err := net.SplitHostPort(c.Listen); err != nil || port == "" {
+	if !isAddress(c.Listen) {
 		faults = append(faults, fmt.Errorf("listen: %q: write :443 or address:port", c.Listen))
 	}
 	if c.PublicPort < 0 || c.PublicPort > 65535 {
@@ -74,10 +74,20 @@ func (c *Config) Validate() error {
 	return errors.Join(faults...)
 }
 
+// isAddress reports whether text is host:port with a port in figures; the host may be empty.
+func isAddress(text string) bool {
+	_, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
 // loopbackOnly refuses to serve metrics to the world.
 func loopbackOnly(address string) error {
 	host, _, err := net.SplitHostPort(address)
-	if err != nil {
+	if err != nil || !isAddress(address) {
 		return fmt.Errorf("loopback: %q: write 127.0.0.1:port", address)
 	}
 	if ip := net.ParseIP(strings.Trim(host, "[]")); ip == nil || !ip.IsLoopback() {
