@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,15 +29,31 @@ var ErrSlow = errors.New("the request's body comes too slowly")
 func Pace(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
-		if r.Body != nil && r.Body != http.NoBody {
-			b := &body{ReadCloser: r.Body, request: r, watch: newWatch(rc.SetReadDeadline)}
-			defer b.watch.end()
-			r.Body = b
-		}
 		pw := &writer{ResponseWriter: w, rc: rc, watch: newWatch(rc.SetWriteDeadline)}
 		defer pw.watch.end()
-		next.ServeHTTP(pw, r)
+		if r.Body == nil || r.Body == http.NoBody {
+			next.ServeHTTP(pw, r)
+			return
+		}
+		b := &body{ReadCloser: r.Body, request: r, watch: newWatch(rc.SetReadDeadline)}
+		defer b.watch.end()
+		// net/http looks at the body of its own request when it writes the head, so that one stays as it is.
+		own := r.WithContext(r.Context())
+		own.Body = b
+		next.ServeHTTP(pw, own)
+		if r.ProtoMajor == 1 && b.err != io.EOF && (b.err != nil || pw.duplex) {
+			_ = rc.SetReadDeadline(time.Now()) // the rest is not waited for
+			last(w)
+		}
 	})
+}
+
+// last ends an HTTP/1.1 connection with this answer. Where a body broke, or was left unread, nobody knows where the next
+// request begins, and what remains on the wire must not be taken for one. net/http sees to that itself unless full duplex
+// is enabled: then it forgets the fault. A body over its limit is the only thing by which a handler can still tell it so
+// once the head is written.
+func last(w http.ResponseWriter) {
+	_, _ = http.MaxBytesReader(w, io.NopCloser(strings.NewReader("x")), 0).Read(make([]byte, 1))
 }
 
 // watch makes a deadline pass when one wait has lasted for BodyIdle. A deadline that is merely set ahead would do harm:
@@ -118,8 +135,9 @@ func (b *body) trailers() error {
 
 type writer struct {
 	http.ResponseWriter
-	rc    *http.ResponseController
-	watch *watch
+	rc     *http.ResponseController
+	watch  *watch
+	duplex bool
 }
 
 var (
@@ -129,6 +147,12 @@ var (
 
 // Unwrap lets http.ResponseController reach what lies below.
 func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// EnableFullDuplex is what http.ResponseController calls.
+func (w *writer) EnableFullDuplex() error {
+	w.duplex = true
+	return w.rc.EnableFullDuplex()
+}
 
 func (w *writer) Write(p []byte) (int, error) {
 	w.watch.start()

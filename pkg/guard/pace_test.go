@@ -46,6 +46,7 @@ func paced(t *testing.T, setUp func() (http.HandlerFunc, func(c net.Conn))) {
 		_ = client.Close()
 		_ = s.Close()
 		<-done
+		time.Sleep(time.Second) // net/http lets a closed connection linger for half of that
 	})
 }
 
@@ -201,6 +202,59 @@ func TestSlowAndIdleConnectionsAreClosed(t *testing.T) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// A body that breaks, or is left unread in full duplex, ends its connection: what stands on the wire behind it is no request.
+func TestNothingIsReadBehindABrokenBody(t *testing.T) {
+	const hidden = "GET /hidden HTTP/1.1\r\nHost: h\r\n\r\n"
+	for name, c := range map[string]struct {
+		request      string
+		read, duplex bool
+		again        bool
+	}{
+		"a broken chunk, read in full duplex":   {"Transfer-Encoding: chunked\r\n\r\n3\r\n" + hidden, true, true, false},
+		"a broken chunk, unread in full duplex": {"Transfer-Encoding: chunked\r\n\r\n3\r\n" + hidden, false, true, false},
+		"a broken chunk, read":                  {"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + hidden, true, false, false},
+		"unread in full duplex":                 {"Content-Length: 40\r\n\r\n" + hidden, false, true, false},
+		"promised and unread":                   {"Expect: 100-continue\r\nContent-Length: 4\r\n\r\n" + hidden, false, false, false},
+		"whole":                                 {"Content-Length: 3\r\n\r\nabc" + hidden, true, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hits := 0
+			paced(t, func() (http.HandlerFunc, func(net.Conn)) {
+				return func(w http.ResponseWriter, r *http.Request) {
+						hits++
+						if c.duplex {
+							_ = http.NewResponseController(w).EnableFullDuplex()
+						}
+						if c.read {
+							_, _ = io.ReadAll(r.Body)
+						}
+						_, _ = io.WriteString(w, "answer")
+					}, func(conn net.Conn) {
+						go func() { _, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: h\r\n"+c.request) }()
+						in := bufio.NewReader(conn)
+						for range 1 + map[bool]int{true: 1}[c.again] {
+							resp, err := http.ReadResponse(in, nil)
+							if err != nil {
+								t.Fatal(err)
+							}
+							if text, err := io.ReadAll(resp.Body); err != nil || string(text) != "answer" {
+								t.Errorf("%q, %v", text, err)
+							}
+						}
+						if !c.again {
+							if rest, err := io.ReadAll(in); len(rest) != 0 || err != nil {
+								t.Errorf("then %q, %v", rest, err)
+							}
+						}
+					}
+			})
+			if want := 1 + map[bool]int{true: 1}[c.again]; hits != want {
+				t.Errorf("%d requests were run, want %d", hits, want)
+			}
 		})
 	}
 }
