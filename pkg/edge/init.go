@@ -14,13 +14,16 @@ import (
 )
 
 // Init prepares a state directory: master.key, the store, the first signing keys and, unless certificates are configured,
-// the local CA. What exists already is left as it is, so that it may run again. It returns a line for each thing that it
-// made.
+// the local CA. What exists already is left as it is, so that it may run again; a store whose master.key is missing is an
+// error. It returns a line for each thing that it made.
 func Init(ctx context.Context, c Config) (made []string, err error) {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
 	if missing(c.masterKey()) {
+		if !missing(c.database()) { // a new key could not open it, and would pass for the one to restore
+			return nil, fmt.Errorf("%s is missing, and %s was sealed under it: restore it from the back-up", c.masterKey(), c.database())
+		}
 		if err := secret.CreateMaster(c.masterKey()); err != nil {
 			return made, err
 		}

@@ -39,10 +39,14 @@ func (e *Edge) Run(ctx context.Context) error {
 		{Name: "administration", Run: func(ctx context.Context) error { return adminapi.New(e.admin(), e.logger).Serve(ctx, socket) }},
 		{Name: "loopback", Run: func(ctx context.Context) error { return serveLoopback(ctx, loopback, e.loopbackHandler(), e.logger) }},
 		{Name: "links", Run: e.links.Run, Drain: func(ctx context.Context) { e.control.Drain(run.DefaultDrainTimeout) }},
-		{Name: "requests", Run: func(ctx context.Context) error { return serve(ctx, public, e.limits.Listener(e.sockets.tcp)) },
-			Drain: func(ctx context.Context) { _ = public.Shutdown(ctx) }},
-		{Name: "service manager", Run: func(ctx context.Context) error { return notifier.Watch(ctx, e.status) },
-			Drain: func(context.Context) { notifier.Stopping() }},
+		{
+			Name: "requests", Run: func(ctx context.Context) error { return serve(ctx, public, e.limits.Listener(e.sockets.tcp)) },
+			Drain: func(ctx context.Context) { _ = public.Shutdown(ctx) },
+		},
+		{
+			Name: "service manager", Run: func(ctx context.Context) error { return notifier.Watch(ctx, e.status) },
+			Drain: func(context.Context) { notifier.Stopping() },
+		},
 	} {
 		group.Add(part)
 	}
