@@ -37,8 +37,8 @@ var _ adminv1connect.AdminServiceHandler = (*Server)(nil)
 func New(a *admin.Service, log *zap.Logger) *Server { return &Server{admin: a, log: log} }
 
 // Listen opens the socket, mode 0600. A socket left behind by a process that is gone is replaced; one that answers is not.
-func Listen(path string) (net.Listener, error) {
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+func Listen(ctx context.Context, path string) (net.Listener, error) {
+	if conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path); err == nil {
 		return nil, errors.Join(fmt.Errorf("admin socket %s: another edge answers there", path), conn.Close())
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {

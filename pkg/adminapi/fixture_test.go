@@ -85,7 +85,7 @@ func serve(t *testing.T, change ...func(*admin.Config)) *world {
 	for _, f := range change {
 		f(&config)
 	}
-	l, err := adminapi.Listen(w.socket)
+	l, err := adminapi.Listen(t.Context(), w.socket)
 	if err != nil {
 		t.Fatal(err)
 	}

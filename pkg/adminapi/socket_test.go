@@ -93,7 +93,7 @@ func TestAnotherUserIsRefusedEvenWhenTheModeIsWrong(t *testing.T) {
 
 func TestASecondEdgeIsRefusedAndTheFirstGoesOn(t *testing.T) {
 	w := serve(t)
-	if l, err := adminapi.Listen(w.socket); err == nil || !strings.Contains(err.Error(), "another edge answers there") {
+	if l, err := adminapi.Listen(t.Context(), w.socket); err == nil || !strings.Contains(err.Error(), "another edge answers there") {
 		t.Errorf("a second edge: %v %v", l, err)
 	}
 	if _, err := w.ListTenants(t.Context(), &adminv1.ListTenantsRequest{}); err != nil {
@@ -104,7 +104,7 @@ func TestASecondEdgeIsRefusedAndTheFirstGoesOn(t *testing.T) {
 func TestASocketThatADeadEdgeLeftIsReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "admin.sock")
 	for range 2 { // what Listen makes stays when it is closed, as after kill -9
-		l, err := adminapi.Listen(path)
+		l, err := adminapi.Listen(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +123,7 @@ func TestListenSaysWhatIsWrongWithThePath(t *testing.T) {
 		"no directory": filepath.Join(t.TempDir(), "none", "admin.sock"),
 		"too long":     filepath.Join(t.TempDir(), strings.Repeat("x", 120)),
 	} {
-		l, err := adminapi.Listen(path)
+		l, err := adminapi.Listen(t.Context(), path)
 		if err == nil {
 			_ = l.Close()
 		}

@@ -193,7 +193,8 @@ func TestTicketsOpenNoOtherHost(t *testing.T) {
 // oneTicket offers the newest ticket to every host.
 type oneTicket struct{ tls.ClientSessionCache }
 
-func (o oneTicket) Get(string) (*tls.ClientSessionState, bool)  { return o.ClientSessionCache.Get("") }
+func (o oneTicket) Get(string) (*tls.ClientSessionState, bool) { return o.ClientSessionCache.Get("") }
+
 func (o oneTicket) Put(_ string, state *tls.ClientSessionState) { o.ClientSessionCache.Put("", state) }
 
 func TestPins(t *testing.T) {

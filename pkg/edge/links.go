@@ -51,13 +51,14 @@ func (l *links) accept(ctx context.Context) error {
 	}
 	for {
 		link, err := l.quic.Accept(ctx)
-		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-			return nil
-		}
-		if err != nil {
+		switch {
+		case err == nil:
+			l.serve(link)
+		case ctx.Err() != nil, errors.Is(err, net.ErrClosed):
+			return nil //nolint:nilerr // that ends the work, and is no failure
+		default:
 			return err
 		}
-		l.serve(link)
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 // Run serves until ctx ends, then drains: no new links and requests, and 30 s for what is under way. Later parts stand on
 // earlier ones and stop before them: the record is the last thing to end before the store.
 func (e *Edge) Run(ctx context.Context) error {
-	socket, err := adminapi.Listen(e.config.Socket())
+	socket, err := adminapi.Listen(ctx, e.config.Socket())
 	if err != nil {
 		return errors.Join(err, e.Close())
 	}

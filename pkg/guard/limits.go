@@ -37,9 +37,14 @@ func DefaultLimits() LimitConfig {
 func (c LimitConfig) withDefaults() LimitConfig {
 	d := DefaultLimits()
 	for _, f := range []struct{ have, otherwise *int }{
-		{&c.Connections, &d.Connections}, {&c.ConnectionsPerSource, &d.ConnectionsPerSource}, {&c.InFlight, &d.InFlight},
-		{&c.PerTenant, &d.PerTenant}, {&c.StrangerInFlight, &d.StrangerInFlight}, {&c.StrangerRate, &d.StrangerRate},
-		{&c.StrangerBurst, &d.StrangerBurst}, {&c.Sources, &d.Sources},
+		{&c.Connections, &d.Connections},
+		{&c.ConnectionsPerSource, &d.ConnectionsPerSource},
+		{&c.InFlight, &d.InFlight},
+		{&c.PerTenant, &d.PerTenant},
+		{&c.StrangerInFlight, &d.StrangerInFlight},
+		{&c.StrangerRate, &d.StrangerRate},
+		{&c.StrangerBurst, &d.StrangerBurst},
+		{&c.Sources, &d.Sources},
 	} {
 		if *f.have <= 0 {
 			*f.have = *f.otherwise

@@ -41,7 +41,7 @@ func Pace(next http.Handler) http.Handler {
 		own := r.WithContext(r.Context())
 		own.Body = b
 		next.ServeHTTP(pw, own)
-		if r.ProtoMajor == 1 && b.err != io.EOF && (b.err != nil || pw.duplex) {
+		if r.ProtoMajor == 1 && b.err != io.EOF && (b.err != nil || pw.duplex) { //nolint:errorlint // a wrapped one is a broken body
 			_ = rc.SetReadDeadline(time.Now()) // the rest is not waited for
 			last(w)
 		}

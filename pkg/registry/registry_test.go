@@ -319,14 +319,16 @@ func TestBroadcastReachesEachProcessOfTheTenantOnce(t *testing.T) {
 	r := New(Config{})
 	got := map[string]int{}
 	add := func(tenant id.Tenant, c id.Connector, instance string, fails bool) {
-		_, err := r.Join(Member{Tenant: tenant, Site: "main", Connector: c, Generation: 1, Instance: instance, Link: &stubLink{},
+		_, err := r.Join(Member{
+			Tenant: tenant, Site: "main", Connector: c, Generation: 1, Instance: instance, Link: &stubLink{},
 			Control: func(*tunnelv1.Control) error {
 				if fails {
 					return errors.New("stream is gone")
 				}
 				got[string(tenant)+string(c)]++
 				return nil
-			}})
+			},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

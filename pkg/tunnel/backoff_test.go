@@ -9,8 +9,13 @@ func TestBackoffWithDefaults(t *testing.T) {
 	type step struct{ up, retry, min, max time.Duration }
 	for name, steps := range map[string][]step{
 		"doubles up to 30 s": {
-			{max: time.Second}, {max: 2 * time.Second}, {max: 4 * time.Second}, {max: 8 * time.Second},
-			{max: 16 * time.Second}, {max: 30 * time.Second}, {max: 30 * time.Second},
+			{max: time.Second},
+			{max: 2 * time.Second},
+			{max: 4 * time.Second},
+			{max: 8 * time.Second},
+			{max: 16 * time.Second},
+			{max: 30 * time.Second},
+			{max: 30 * time.Second},
 		},
 		"a stable minute starts afresh": {
 			{max: time.Second}, {max: 2 * time.Second}, {up: time.Minute, max: time.Second}, {max: 2 * time.Second},

@@ -14,8 +14,12 @@ func TestReasonSurvivesTheWire(t *testing.T) {
 		{Code: ReasonGoodbye},
 		{Code: ReasonDrain, Message: "update", RetryAfter: 30 * time.Second},
 		{Code: ReasonRevoked, Message: "17 connectors were revoked"},
-		{Code: ReasonSuperseded}, {Code: ReasonProtocol}, {Code: ReasonTimeout}, {Code: ReasonLost},
-		{Code: ReasonShutdown}, {Code: ReasonRefused, Message: "déjà vu"},
+		{Code: ReasonSuperseded},
+		{Code: ReasonProtocol},
+		{Code: ReasonTimeout},
+		{Code: ReasonLost},
+		{Code: ReasonShutdown},
+		{Code: ReasonRefused, Message: "déjà vu"},
 	} {
 		code, text := want.Wire()
 		if diff := cmp.Diff(want, ParseReason(uint64(code), text)); diff != "" {

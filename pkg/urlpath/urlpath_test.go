@@ -98,9 +98,19 @@ func TestHasPrefixComparesSegments(t *testing.T) {
 		path, prefix string
 		want         bool
 	}{
-		{"/o/ws", "/o/ws", true}, {"/o/ws/", "/o/ws", true}, {"/o/ws/x", "/o/ws", true}, {"/o/ws/x", "/o/ws/", true}, {"/o/ws", "/o/ws/", true},
-		{"/o/wsx", "/o/ws", false}, {"/o/w", "/o/ws", false}, {"/O/ws", "/o/ws", false}, {"/o", "/", true}, {"/", "/", true},
-		{"/o", "", false}, {"/o", "o", false}, {"/o/ws%2Fx", "/o/ws", false},
+		{"/o/ws", "/o/ws", true},
+		{"/o/ws/", "/o/ws", true},
+		{"/o/ws/x", "/o/ws", true},
+		{"/o/ws/x", "/o/ws/", true},
+		{"/o/ws", "/o/ws/", true},
+		{"/o/wsx", "/o/ws", false},
+		{"/o/w", "/o/ws", false},
+		{"/O/ws", "/o/ws", false},
+		{"/o", "/", true},
+		{"/", "/", true},
+		{"/o", "", false},
+		{"/o", "o", false},
+		{"/o/ws%2Fx", "/o/ws", false},
 	} {
 		if got := HasPrefix(c.path, c.prefix); got != c.want {
 			t.Errorf("HasPrefix(%q, %q) = %v", c.path, c.prefix, got)

@@ -19,9 +19,8 @@ import (
 type clinic struct {
 	options
 	*supervisor
-	originURL  string
-	standIn    bool
-	connectEnv []string
+	originURL string
+	standIn   bool
 }
 
 const (

@@ -4,6 +4,7 @@ package linktest
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -158,8 +159,8 @@ func ended(t testing.TB, l tunnel.Link) (*tunnel.ClosedError, time.Duration) {
 	case <-time.After(patience):
 		t.Fatal("the link did not end")
 	}
-	cause, ok := l.Cause().(*tunnel.ClosedError)
-	if !ok {
+	var cause *tunnel.ClosedError
+	if !errors.As(l.Cause(), &cause) {
 		t.Fatalf("cause %v is no ClosedError", l.Cause())
 	}
 	return cause, time.Since(start)

@@ -100,7 +100,7 @@ func upgrade(ctx context.Context, target tunnel.Target, serverName string, c net
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	ws, resp, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{
+	ws, resp, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{ //nolint:bodyclose // Dial leaves none to close
 		HTTPClient:      client,
 		Subprotocols:    []string{Subprotocol},
 		CompressionMode: websocket.CompressionDisabled, // the streams carry secrets beside what others choose

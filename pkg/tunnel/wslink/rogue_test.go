@@ -3,6 +3,7 @@ package wslink_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -66,8 +67,9 @@ func TestRoguePeers(t *testing.T) {
 			case <-time.After(10 * time.Second):
 				t.Fatal("the link goes on")
 			}
-			if cause := link.Cause().(*tunnel.ClosedError); cause.Reason.Code != tunnel.ReasonProtocol || cause.Remote {
-				t.Errorf("cause: %v", cause)
+			var cause *tunnel.ClosedError
+			if !errors.As(link.Cause(), &cause) || cause.Reason.Code != tunnel.ReasonProtocol || cause.Remote {
+				t.Errorf("cause: %v", link.Cause())
 			}
 			_ = link.Close(tunnel.Reason{Code: tunnel.ReasonGoodbye})
 		})
