@@ -25,7 +25,7 @@ type body struct {
 	closed atomic.Bool
 
 	mu      sync.Mutex
-	r       *wire.Reader
+	r       *wire.Reader // nil once retired, which err precedes
 	got     int64
 	inData  bool
 	trailer wire.Header

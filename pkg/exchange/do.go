@@ -82,7 +82,7 @@ func Do(ctx context.Context, link Opener, req *Request) (*Response, error) {
 		goOn: make(chan struct{}), over: make(chan struct{}),
 	}
 	c.release = context.AfterFunc(ctx, func() { stream.Reset(tunnel.ResetCancelled) })
-	c.in = &body{stream: stream, abort: abort, ended: c.ended, r: wire.NewReader(stream)}
+	c.in = &body{stream: stream, abort: abort, ended: c.ended, r: newReader(stream)}
 	if err := c.send(req); err != nil {
 		c.stop(tunnel.ResetCancelled)
 		return nil, abort(err)
@@ -225,8 +225,10 @@ func bodyless(method string, status int) bool {
 
 // ended is the ended function of the answer's body: with the answer whole, the request is over too, sent or not.
 func (c *call) ended(_ error, framed bool) {
+	defer c.in.retire()
 	if framed && c.sent.Load() && c.stream.CloseWrite() == nil && c.in.finished() {
 		c.finish()
+		c.out.retire()
 		return
 	}
 	c.stop(tunnel.ResetCancelled)

@@ -14,17 +14,20 @@ type sender struct {
 
 	// mu is held while a Write is blocked by the peer's window; a reset of the stream, or a deadline, ends that.
 	mu    sync.Mutex
-	w     *wire.Writer
+	w     *wire.Writer // nil when the exchange is over
 	timer *time.Timer
 	armed bool
 }
 
-func newSender(s tunnel.Stream) *sender { return &sender{stream: s, w: wire.NewWriter(s)} }
+func newSender(s tunnel.Stream) *sender { return &sender{stream: s, w: newWriter(s)} }
 
 // put gathers what f writes. It leaves at once if flush is set or if it is much, else within holdBack.
 func (s *sender) put(flush bool, f func(*wire.Writer) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.w == nil {
+		return errClosed()
+	}
 	if err := f(s.w); err != nil {
 		return err
 	}
@@ -55,6 +58,9 @@ func (s *sender) flushLocked() error {
 	if s.armed {
 		s.timer.Stop()
 		s.armed = false
+	}
+	if s.w == nil {
+		return errClosed()
 	}
 	return s.w.Flush()
 }
@@ -88,6 +94,9 @@ func (s *sender) probe() error {
 		return nil
 	}
 	defer s.mu.Unlock()
+	if s.w == nil {
+		return nil
+	}
 	s.w.Probe()
 	return s.flushLocked()
 }

@@ -67,7 +67,7 @@ func Serve(ctx context.Context, s tunnel.Stream, h Handler) error {
 	defer stop()
 	abort := func(err error) *AbortError { return atConnector.abort(ctx, err) }
 	x := &served{stream: s, abort: abort, watched: make(chan struct{})}
-	r := wire.NewReader(s)
+	r := newReader(s)
 	if err := x.readHead(r); err != nil {
 		s.Reset(resetFor(err))
 		return abort(err)
@@ -83,6 +83,7 @@ func Serve(ctx context.Context, s tunnel.Stream, h Handler) error {
 	cancel(nil)
 	probe.Stop()
 	x.settle()
+	x.retire()
 	if err != nil {
 		return err
 	}
@@ -211,6 +212,18 @@ func (x *served) settle() {
 		return
 	}
 	_, _ = io.Copy(io.Discard, x.stream)
+}
+
+// retire gives the buffers back after settle: the watcher has ended, and a handler's goroutine that still reads is refused.
+func (x *served) retire() {
+	x.in.closed.Store(true)
+	x.in.mu.Lock()
+	if x.in.err == nil {
+		x.in.err = errClosed()
+	}
+	x.in.retire()
+	x.in.mu.Unlock()
+	x.out.send.retire()
 }
 
 // expected is the body of a request whose client waits for 100 Continue.

@@ -22,10 +22,10 @@ type Reader struct {
 // NewReader returns a Reader of what follows the kind byte.
 func NewReader(r io.Reader) *Reader { return &Reader{r: bufio.NewReaderSize(r, readerBuffer)} }
 
-// Reset makes the Reader read from r, keeping its buffers.
+// Reset makes the Reader read from r, keeping its buffers but not one that a large head needed.
 func (r *Reader) Reset(source io.Reader) {
 	r.r.Reset(source)
-	r.frame, r.rest = 0, 0
+	r.frame, r.rest, r.payload = 0, 0, nil
 }
 
 // Next skips what is left of the present frame and reads the header of the next one of a known type. io.EOF: the

@@ -28,6 +28,11 @@ func NewWriter(w io.Writer) *Writer {
 	return &Writer{w: w, buf: make([]byte, 0, firstBuffer), data: -1}
 }
 
+// Reset makes the Writer write to w, keeping its buffer and nothing else; what was gathered is dropped.
+func (w *Writer) Reset(to io.Writer) {
+	w.w, w.buf, w.data, w.err = to, w.buf[:0], -1, nil
+}
+
 // Kind writes the stream's kind byte.
 func (w *Writer) Kind(kind byte) { w.buf = append(w.buf, kind) }
 
