@@ -14,6 +14,9 @@ const (
 	MaxStreams    = 100
 	StreamWindow  = 256 << 10
 	ConnWindow    = 1 << 20
+	// FrameSize is the largest HTTP/2 frame taken; each connection keeps a buffer of the largest that came. Browsers send no
+	// larger ones than this, which is the protocol's own default (RFC 9113 §6.5.2).
+	FrameSize = 16 << 10
 	// MaxStrangerBody is the largest body that is read from somebody unknown.
 	MaxStrangerBody = 64 << 10
 )
@@ -31,6 +34,7 @@ func Server(s *http.Server) {
 	s.Protocols.SetHTTP2(true)
 	s.HTTP2 = &http.HTTP2Config{
 		MaxConcurrentStreams:          MaxStreams,
+		MaxReadFrameSize:              FrameSize,
 		MaxReceiveBufferPerStream:     StreamWindow,
 		MaxReceiveBufferPerConnection: ConnWindow,
 		SendPingTimeout:               PingAfter,
