@@ -6,10 +6,13 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/sallyport-dev/sallyport/pkg/control/controlserver"
+	"github.com/sallyport-dev/sallyport/pkg/log"
+	"github.com/sallyport-dev/sallyport/pkg/registry"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel/wslink"
 )
@@ -85,4 +88,20 @@ func (l *links) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	l.serve(link)
+}
+
+// freezeLimit bounds writing down that a connector is frozen.
+const freezeLimit = 5 * time.Second
+
+// freeze writes down that a connector's key is in use twice, so that it stays out after a restart too, until an operator
+// thaws it.
+func (e *Edge) freeze(a registry.Alarm) {
+	if !a.Frozen {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), freezeLimit)
+	defer cancel()
+	if err := e.store.Enroll().SetFrozen(ctx, a.Tenant, a.Connector, a.Why); err != nil {
+		e.logger.Error("a frozen connector is frozen until the next restart only", log.Tenant(a.Tenant), log.Connector(a.Connector), zap.Error(err))
+	}
 }

@@ -29,7 +29,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v.door = door
-	if refusal := guard.Check(r); refusal != nil {
+	if refusal := guard.Check(r); refusal != nil && !ownRemedy(r, door, refusal) {
 		e.refuse(w, r, v, refusal)
 		return
 	}
@@ -56,6 +56,12 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		e.serveApp(w, r, v, target)
 	}
+}
+
+// ownRemedy lets a browser with too many cookies get at what takes them away: our own paths on the app's host. What net/http
+// takes bounds them there.
+func ownRemedy(r *http.Request, door *route.Door, refusal *guard.Refusal) bool {
+	return refusal.Code == guard.CodeHeaders && !refusal.Close && door.Kind == route.App && strings.HasPrefix(r.RequestURI, route.Reserved+"/")
 }
 
 // asStranger serves what is there before anybody has signed in, within the limits for strangers.

@@ -63,9 +63,13 @@ func (h appDoor) endOriginSession(w http.ResponseWriter) {
 }
 
 // originPaths lists where the origin's cookies may lie. The browser does not send them to us, as their path is the
-// application's own context (/oscar): that is the first segment of the app's path or of one of its landing pages.
+// application's own context (/oscar): that is the first segment of the app's path or of one of its landing pages, and where
+// the app is the whole host nothing says which, so that the usual ones are taken.
 func (h appDoor) originPaths() []string {
 	paths := []string{"/"}
+	if h.app.Path == "/" {
+		paths = append(paths, "/oscar", "/oscar_mcmaster", "/oscar_15", "/kaiemr")
+	}
 	for _, p := range append([]string{h.app.Path}, h.app.Landing...) {
 		first, _, _ := strings.Cut(strings.TrimPrefix(p, "/"), "/")
 		if first != "" && !strings.ContainsAny(first, ".;*") {
@@ -76,15 +80,21 @@ func (h appDoor) originPaths() []string {
 	return slices.Compact(paths)
 }
 
+// maxCleared bounds the answer to rubbish; browsers keep no more than a few hundred cookies for a site.
+const maxCleared = 200
+
 // clear is the button of the 431 page: everything that this browser stores as cookies for the site goes.
 func (h appDoor) clear(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Clear-Site-Data", `"cookies"`)
 	h.forget(w)
 	h.endOriginSession(w)
 	// For browsers without Clear-Site-Data: at least those that came along.
-	for _, c := range r.Cookies() {
-		if !session.IsOurs(c.Name) {
-			http.SetCookie(w, &http.Cookie{Name: c.Name, Path: "/", MaxAge: -1, Secure: true})
+	for i, c := range r.Cookies() {
+		if session.IsOurs(c.Name) || i >= maxCleared {
+			continue
+		}
+		for _, path := range h.originPaths() {
+			http.SetCookie(w, &http.Cookie{Name: c.Name, Path: path, MaxAge: -1, Secure: true})
 		}
 	}
 	h.Pages.Redirect(w, h.app.Path)
