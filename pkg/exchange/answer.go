@@ -122,7 +122,8 @@ func (a *Answer) ReadFrom(src io.Reader) (int64, error) {
 		size = min(size, max(a.length-a.wrote, 0)+1)
 	}
 	a.mu.Unlock()
-	buf := make([]byte, size)
+	buf, giveBack := borrowChunk(size)
+	defer giveBack()
 	var total int64
 	for {
 		n, err := src.Read(buf)

@@ -13,7 +13,20 @@ import (
 var (
 	readers sync.Pool // of *wire.Reader
 	writers sync.Pool // of *wire.Writer
+	chunks  sync.Pool // of *[copyChunk]byte
 )
+
+// borrowChunk returns a buffer of size bytes, at most copyChunk, and what gives it back.
+func borrowChunk(size int64) (buf []byte, giveBack func()) {
+	if size <= copyChunk/8 {
+		return make([]byte, size), func() {}
+	}
+	kept, ok := chunks.Get().(*[copyChunk]byte)
+	if !ok {
+		kept = new([copyChunk]byte)
+	}
+	return kept[:size], func() { chunks.Put(kept) }
+}
 
 func newReader(r io.Reader) *wire.Reader {
 	if kept, ok := readers.Get().(*wire.Reader); ok {

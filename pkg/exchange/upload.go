@@ -42,7 +42,8 @@ func (c *call) copyBody(req *Request) (wire.End, error) {
 		// One more than declared: what is too long shows in the same read.
 		size = min(size, left+1)
 	}
-	buf := make([]byte, size)
+	buf, giveBack := borrowChunk(size)
+	defer giveBack()
 	for {
 		n, err := req.Body.Read(buf)
 		if left >= 0 && int64(n) > left {
