@@ -10,7 +10,7 @@ import (
 )
 
 func (p *program) connectorCommand() *cobra.Command {
-	return p.withTenant(noun("connector", "The programs beside the origins", p.connectorInvite(), p.connectorList(), p.connectorRevoke()))
+	return p.withTenant(noun("connector", "The programs beside the origins", p.connectorInvite(), p.connectorList(), p.connectorRevoke(), p.connectorThaw()))
 }
 
 func (p *program) connectorInvite() *cobra.Command {
@@ -79,6 +79,21 @@ func (p *program) connectorRevoke() *cobra.Command {
 				return err
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is revoked\n", printable(args[0]))
+			return err
+		}),
+	}
+}
+
+func (p *program) connectorThaw() *cobra.Command {
+	return &cobra.Command{
+		Use: "thaw CONNECTOR", Short: "Take links of a frozen connector again", Args: cobra.ExactArgs(1),
+		Long: "A connector is frozen when its key is in use on two machines: one of them is a copy. Find and remove the copy first;\n" +
+			"if you cannot tell which it is, revoke the connector and enrol anew instead.",
+		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, args []string) error {
+			if _, err := p.client().ThawConnector(cmd.Context(), &adminv1.ThawConnectorRequest{Tenant: tenant, Connector: args[0]}); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s may open links again\n", printable(args[0]))
 			return err
 		}),
 	}

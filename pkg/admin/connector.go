@@ -44,6 +44,15 @@ func (s *Service) ListConnectors(ctx context.Context, t id.Tenant) ([]enroll.Con
 	return connectors, links, nil
 }
 
+// ThawConnector takes links of a frozen connector again, after the operator has seen to it that its key is in one place.
+func (s *Service) ThawConnector(ctx context.Context, t id.Tenant, c id.Connector) error {
+	if err := s.Connectors.SetFrozen(ctx, t, c, ""); err != nil {
+		return err
+	}
+	s.done("connector thaw", t, log.Connector(c))
+	return nil
+}
+
 // RevokeConnector ends a connector for good; its links are cut within seconds.
 func (s *Service) RevokeConnector(ctx context.Context, t id.Tenant, c id.Connector) error {
 	if err := s.Connectors.RevokeConnector(ctx, t, c, s.Now()); err != nil {

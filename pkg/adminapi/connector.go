@@ -37,6 +37,14 @@ func linkMessage(l registry.Status) *adminv1.Link {
 	return &adminv1.Link{Transport: l.Info.Transport, Generation: l.Generation, Remote: l.Info.Remote.String(), SinceMs: millis(l.Joined)}
 }
 
+// ThawConnector implements the API.
+func (s *Server) ThawConnector(ctx context.Context, r *adminv1.ThawConnectorRequest) (*adminv1.ThawConnectorResponse, error) {
+	if err := s.admin.ThawConnector(ctx, id.Tenant(r.Tenant), id.Connector(r.Connector)); err != nil {
+		return nil, err
+	}
+	return &adminv1.ThawConnectorResponse{}, nil
+}
+
 // RevokeConnector implements the API.
 func (s *Server) RevokeConnector(ctx context.Context, r *adminv1.RevokeConnectorRequest) (*adminv1.RevokeConnectorResponse, error) {
 	if err := s.admin.RevokeConnector(ctx, id.Tenant(r.Tenant), id.Connector(r.Connector)); err != nil {

@@ -47,6 +47,8 @@ type Store interface {
 	Connectors(ctx context.Context, tenant id.Tenant) ([]Connector, error)
 	// RevokeConnector is final.
 	RevokeConnector(ctx context.Context, tenant id.Tenant, c id.Connector, at time.Time) error
+	// SetFrozen refuses new links of a connector, with the reason for the operator, until it is called with none.
+	SetFrozen(ctx context.Context, tenant id.Tenant, c id.Connector, why string) error
 	// NextGeneration issues the next generation of a connector: greater than any before, also across restarts.
 	NextGeneration(ctx context.Context, c id.Connector) (uint64, error)
 }

@@ -135,7 +135,7 @@ func (r *Registry) current(known *runs, w Who) (uint64, *Alarm, error) {
 }
 
 func frozenFault(why string) error {
-	return fault.New(fault.Denied, "this connector is frozen: %s; revoke it and enrol it anew", why)
+	return fault.New(fault.Denied, "this connector is frozen: %s; the operator can find out which is the copy, and thaw or revoke it", why)
 }
 
 func (r *Registry) raise(a Alarm) {
@@ -152,9 +152,11 @@ func (r *Registry) raise(a Alarm) {
 	}
 }
 
-// Thaw lets a frozen connector join again.
+// Thaw lets a frozen connector join again; one that is not frozen is left as it is.
 func (r *Registry) Thaw(c id.Connector) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.runs, c)
+	if known := r.runs[c]; known != nil && known.frozen != "" {
+		delete(r.runs, c)
+	}
 }

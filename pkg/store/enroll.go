@@ -93,6 +93,24 @@ func (e enrolment) RevokeConnector(ctx context.Context, tenant id.Tenant, c id.C
 	})
 }
 
+// SetFrozen appends to the change log, so that every edge cuts the links, or takes them again.
+func (e enrolment) SetFrozen(ctx context.Context, tenant id.Tenant, c id.Connector, why string) error {
+	return e.db.update(ctx, func(ctx context.Context, tx *tx) error {
+		var before string
+		err := tx.QueryRowContext(ctx, `SELECT frozen FROM connectors WHERE tenant = $1 AND id = $2`, tenant, c).Scan(&before)
+		switch {
+		case missing(err):
+			return noConnector()
+		case err != nil, before == why:
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE connectors SET frozen = $3 WHERE tenant = $1 AND id = $2`, tenant, c, why); err != nil {
+			return err
+		}
+		return tx.log(ctx, tenant, change.Connector, string(c))
+	})
+}
+
 // NextGeneration refuses a revoked connector (fault.Denied): whatever raced with the revocation ends here. It appends
 // nothing to the change log: no cache holds generations, and every opening of a link would wake them all.
 func (e enrolment) NextGeneration(ctx context.Context, c id.Connector) (uint64, error) {

@@ -52,7 +52,9 @@ func (s *Server) CheckConnector(ctx context.Context, c id.Connector) error {
 	if gone || !known.Revoked.IsZero() || known.Frozen != "" {
 		s.cfg.Logger.Info("connector cut off", log.Tenant(known.Tenant), log.Connector(c), zap.Bool("revoked", !known.Revoked.IsZero()))
 		s.cfg.Registry.CloseConnector(c, revokedOrFrozen(gone || !known.Revoked.IsZero()))
+		return nil
 	}
+	s.cfg.Registry.Thaw(c)
 	return nil
 }
 

@@ -46,6 +46,12 @@ func testEnrolment(t *testing.T, s Stores) {
 	same(t, "list", []enroll.Connector{want, second}, list)
 
 	at := moment.Add(time.Hour)
+	must(t, s.Enroll.SetFrozen(ctx, maple, cid, "the key is in use twice"))
+	if frozen, err := s.Enroll.Connector(ctx, cid); err != nil || frozen.Frozen != "the key is in use twice" {
+		t.Errorf("a frozen connector: %+v, %v", frozen, err)
+	}
+	must(t, s.Enroll.SetFrozen(ctx, maple, cid, ""))
+	wantCode(t, "freezing nothing", s.Enroll.SetFrozen(ctx, maple, id.NewConnector(), "x"), fault.NotFound)
 	must(t, s.Enroll.RevokeConnector(ctx, maple, cid, at))
 	must(t, s.Enroll.RevokeConnector(ctx, maple, cid, at.Add(time.Hour)))
 	want.Revoked = at

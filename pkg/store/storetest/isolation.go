@@ -76,6 +76,7 @@ func matrix(ctx context.Context, s Stores, by id.Tenant, of clinic) map[string]f
 			all, err := s.Enroll.Connectors(ctx, by)
 			return nothing(count(all, func(one enroll.Connector) bool { return one.Tenant != by }), err)
 		},
+		"enroll.SetFrozen":       func() error { return s.Enroll.SetFrozen(ctx, by, of.Connector.ID, "copied") },
 		"enroll.RevokeConnector": func() error { return s.Enroll.RevokeConnector(ctx, by, of.Connector.ID, moment) },
 		"emailotp.TryCode":       func() error { _, err := s.Codes.TryCode(ctx, by, "code-"+string(of.Tenant), moment); return err },
 		"emailotp.SpendCode":     func() error { return yes(s.Codes.SpendCode(ctx, by, "code-"+string(of.Tenant))) },

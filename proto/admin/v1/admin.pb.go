@@ -1822,6 +1822,94 @@ func (x *ListConnectorsResponse) GetConnectors() []*Connector {
 	return nil
 }
 
+type ThawConnectorRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Connector     string                 `protobuf:"bytes,2,opt,name=connector,proto3" json:"connector,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ThawConnectorRequest) Reset() {
+	*x = ThawConnectorRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ThawConnectorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ThawConnectorRequest) ProtoMessage() {}
+
+func (x *ThawConnectorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ThawConnectorRequest.ProtoReflect.Descriptor instead.
+func (*ThawConnectorRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ThawConnectorRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *ThawConnectorRequest) GetConnector() string {
+	if x != nil {
+		return x.Connector
+	}
+	return ""
+}
+
+type ThawConnectorResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ThawConnectorResponse) Reset() {
+	*x = ThawConnectorResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ThawConnectorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ThawConnectorResponse) ProtoMessage() {}
+
+func (x *ThawConnectorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ThawConnectorResponse.ProtoReflect.Descriptor instead.
+func (*ThawConnectorResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+}
+
 type RevokeConnectorRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
@@ -1832,7 +1920,7 @@ type RevokeConnectorRequest struct {
 
 func (x *RevokeConnectorRequest) Reset() {
 	*x = RevokeConnectorRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +1932,7 @@ func (x *RevokeConnectorRequest) String() string {
 func (*RevokeConnectorRequest) ProtoMessage() {}
 
 func (x *RevokeConnectorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +1945,7 @@ func (x *RevokeConnectorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeConnectorRequest.ProtoReflect.Descriptor instead.
 func (*RevokeConnectorRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RevokeConnectorRequest) GetTenant() string {
@@ -1882,7 +1970,7 @@ type RevokeConnectorResponse struct {
 
 func (x *RevokeConnectorResponse) Reset() {
 	*x = RevokeConnectorResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +1982,7 @@ func (x *RevokeConnectorResponse) String() string {
 func (*RevokeConnectorResponse) ProtoMessage() {}
 
 func (x *RevokeConnectorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +1995,7 @@ func (x *RevokeConnectorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeConnectorResponse.ProtoReflect.Descriptor instead.
 func (*RevokeConnectorResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 type Session struct {
@@ -1927,7 +2015,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2027,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2040,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Session) GetTenant() string {
@@ -2027,7 +2115,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2127,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2140,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListSessionsRequest) GetTenant() string {
@@ -2071,7 +2159,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2083,7 +2171,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2096,7 +2184,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*Session {
@@ -2116,7 +2204,7 @@ type RevokeSessionRequest struct {
 
 func (x *RevokeSessionRequest) Reset() {
 	*x = RevokeSessionRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2128,7 +2216,7 @@ func (x *RevokeSessionRequest) String() string {
 func (*RevokeSessionRequest) ProtoMessage() {}
 
 func (x *RevokeSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2141,7 +2229,7 @@ func (x *RevokeSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeSessionRequest.ProtoReflect.Descriptor instead.
 func (*RevokeSessionRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RevokeSessionRequest) GetTenant() string {
@@ -2166,7 +2254,7 @@ type RevokeSessionResponse struct {
 
 func (x *RevokeSessionResponse) Reset() {
 	*x = RevokeSessionResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_admin_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2178,7 +2266,7 @@ func (x *RevokeSessionResponse) String() string {
 func (*RevokeSessionResponse) ProtoMessage() {}
 
 func (x *RevokeSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_admin_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2191,7 +2279,7 @@ func (x *RevokeSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeSessionResponse.ProtoReflect.Descriptor instead.
 func (*RevokeSessionResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 type Token struct {
@@ -2209,7 +2297,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_admin_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2221,7 +2309,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_admin_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2234,7 +2322,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Token) GetTenant() string {
@@ -2298,7 +2386,7 @@ type MintTokenRequest struct {
 
 func (x *MintTokenRequest) Reset() {
 	*x = MintTokenRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_admin_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2310,7 +2398,7 @@ func (x *MintTokenRequest) String() string {
 func (*MintTokenRequest) ProtoMessage() {}
 
 func (x *MintTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_admin_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2323,7 +2411,7 @@ func (x *MintTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MintTokenRequest.ProtoReflect.Descriptor instead.
 func (*MintTokenRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MintTokenRequest) GetTenant() string {
@@ -2358,7 +2446,7 @@ type MintTokenResponse struct {
 
 func (x *MintTokenResponse) Reset() {
 	*x = MintTokenResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_admin_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2370,7 +2458,7 @@ func (x *MintTokenResponse) String() string {
 func (*MintTokenResponse) ProtoMessage() {}
 
 func (x *MintTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_admin_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2383,7 +2471,7 @@ func (x *MintTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MintTokenResponse.ProtoReflect.Descriptor instead.
 func (*MintTokenResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *MintTokenResponse) GetToken() *Token {
@@ -2409,7 +2497,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_admin_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2421,7 +2509,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_admin_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2434,7 +2522,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListTokensRequest) GetTenant() string {
@@ -2453,7 +2541,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_admin_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2465,7 +2553,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_admin_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2478,7 +2566,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -2498,7 +2586,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_admin_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2510,7 +2598,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_admin_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2523,7 +2611,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RevokeTokenRequest) GetTenant() string {
@@ -2548,7 +2636,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_admin_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2560,7 +2648,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_admin_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2573,7 +2661,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 type TestMailRequest struct {
@@ -2585,7 +2673,7 @@ type TestMailRequest struct {
 
 func (x *TestMailRequest) Reset() {
 	*x = TestMailRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_admin_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2597,7 +2685,7 @@ func (x *TestMailRequest) String() string {
 func (*TestMailRequest) ProtoMessage() {}
 
 func (x *TestMailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_admin_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2610,7 +2698,7 @@ func (x *TestMailRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestMailRequest.ProtoReflect.Descriptor instead.
 func (*TestMailRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TestMailRequest) GetTo() string {
@@ -2628,7 +2716,7 @@ type TestMailResponse struct {
 
 func (x *TestMailResponse) Reset() {
 	*x = TestMailResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_admin_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2640,7 +2728,7 @@ func (x *TestMailResponse) String() string {
 func (*TestMailResponse) ProtoMessage() {}
 
 func (x *TestMailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_admin_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2653,7 +2741,7 @@ func (x *TestMailResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestMailResponse.ProtoReflect.Descriptor instead.
 func (*TestMailResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 var File_admin_v1_admin_proto protoreflect.FileDescriptor
@@ -2788,7 +2876,11 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x16ListConnectorsResponse\x12=\n" +
 	"\n" +
 	"connectors\x18\x01 \x03(\v2\x1d.sallyport.admin.v1.ConnectorR\n" +
-	"connectors\"N\n" +
+	"connectors\"L\n" +
+	"\x14ThawConnectorRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1c\n" +
+	"\tconnector\x18\x02 \x01(\tR\tconnector\"\x17\n" +
+	"\x15ThawConnectorResponse\"N\n" +
 	"\x16RevokeConnectorRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1c\n" +
 	"\tconnector\x18\x02 \x01(\tR\tconnector\"\x19\n" +
@@ -2843,7 +2935,7 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x13RevokeTokenResponse\"!\n" +
 	"\x0fTestMailRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\"\x12\n" +
-	"\x10TestMailResponse2\x88\x0f\n" +
+	"\x10TestMailResponse2\xee\x0f\n" +
 	"\fAdminService\x12a\n" +
 	"\fCreateTenant\x12'.sallyport.admin.v1.CreateTenantRequest\x1a(.sallyport.admin.v1.CreateTenantResponse\x12^\n" +
 	"\vListTenants\x12&.sallyport.admin.v1.ListTenantsRequest\x1a'.sallyport.admin.v1.ListTenantsResponse\x12[\n" +
@@ -2858,7 +2950,8 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\tListUsers\x12$.sallyport.admin.v1.ListUsersRequest\x1a%.sallyport.admin.v1.ListUsersResponse\x12j\n" +
 	"\x0fSetUserDisabled\x12*.sallyport.admin.v1.SetUserDisabledRequest\x1a+.sallyport.admin.v1.SetUserDisabledResponse\x12j\n" +
 	"\x0fInviteConnector\x12*.sallyport.admin.v1.InviteConnectorRequest\x1a+.sallyport.admin.v1.InviteConnectorResponse\x12g\n" +
-	"\x0eListConnectors\x12).sallyport.admin.v1.ListConnectorsRequest\x1a*.sallyport.admin.v1.ListConnectorsResponse\x12j\n" +
+	"\x0eListConnectors\x12).sallyport.admin.v1.ListConnectorsRequest\x1a*.sallyport.admin.v1.ListConnectorsResponse\x12d\n" +
+	"\rThawConnector\x12(.sallyport.admin.v1.ThawConnectorRequest\x1a).sallyport.admin.v1.ThawConnectorResponse\x12j\n" +
 	"\x0fRevokeConnector\x12*.sallyport.admin.v1.RevokeConnectorRequest\x1a+.sallyport.admin.v1.RevokeConnectorResponse\x12a\n" +
 	"\fListSessions\x12'.sallyport.admin.v1.ListSessionsRequest\x1a(.sallyport.admin.v1.ListSessionsResponse\x12d\n" +
 	"\rRevokeSession\x12(.sallyport.admin.v1.RevokeSessionRequest\x1a).sallyport.admin.v1.RevokeSessionResponse\x12X\n" +
@@ -2880,7 +2973,7 @@ func file_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_admin_v1_admin_proto_rawDescData
 }
 
-var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_admin_v1_admin_proto_goTypes = []any{
 	(*Tenant)(nil),                  // 0: sallyport.admin.v1.Tenant
 	(*CreateTenantRequest)(nil),     // 1: sallyport.admin.v1.CreateTenantRequest
@@ -2914,22 +3007,24 @@ var file_admin_v1_admin_proto_goTypes = []any{
 	(*InviteConnectorResponse)(nil), // 29: sallyport.admin.v1.InviteConnectorResponse
 	(*ListConnectorsRequest)(nil),   // 30: sallyport.admin.v1.ListConnectorsRequest
 	(*ListConnectorsResponse)(nil),  // 31: sallyport.admin.v1.ListConnectorsResponse
-	(*RevokeConnectorRequest)(nil),  // 32: sallyport.admin.v1.RevokeConnectorRequest
-	(*RevokeConnectorResponse)(nil), // 33: sallyport.admin.v1.RevokeConnectorResponse
-	(*Session)(nil),                 // 34: sallyport.admin.v1.Session
-	(*ListSessionsRequest)(nil),     // 35: sallyport.admin.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),    // 36: sallyport.admin.v1.ListSessionsResponse
-	(*RevokeSessionRequest)(nil),    // 37: sallyport.admin.v1.RevokeSessionRequest
-	(*RevokeSessionResponse)(nil),   // 38: sallyport.admin.v1.RevokeSessionResponse
-	(*Token)(nil),                   // 39: sallyport.admin.v1.Token
-	(*MintTokenRequest)(nil),        // 40: sallyport.admin.v1.MintTokenRequest
-	(*MintTokenResponse)(nil),       // 41: sallyport.admin.v1.MintTokenResponse
-	(*ListTokensRequest)(nil),       // 42: sallyport.admin.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),      // 43: sallyport.admin.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),      // 44: sallyport.admin.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),     // 45: sallyport.admin.v1.RevokeTokenResponse
-	(*TestMailRequest)(nil),         // 46: sallyport.admin.v1.TestMailRequest
-	(*TestMailResponse)(nil),        // 47: sallyport.admin.v1.TestMailResponse
+	(*ThawConnectorRequest)(nil),    // 32: sallyport.admin.v1.ThawConnectorRequest
+	(*ThawConnectorResponse)(nil),   // 33: sallyport.admin.v1.ThawConnectorResponse
+	(*RevokeConnectorRequest)(nil),  // 34: sallyport.admin.v1.RevokeConnectorRequest
+	(*RevokeConnectorResponse)(nil), // 35: sallyport.admin.v1.RevokeConnectorResponse
+	(*Session)(nil),                 // 36: sallyport.admin.v1.Session
+	(*ListSessionsRequest)(nil),     // 37: sallyport.admin.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),    // 38: sallyport.admin.v1.ListSessionsResponse
+	(*RevokeSessionRequest)(nil),    // 39: sallyport.admin.v1.RevokeSessionRequest
+	(*RevokeSessionResponse)(nil),   // 40: sallyport.admin.v1.RevokeSessionResponse
+	(*Token)(nil),                   // 41: sallyport.admin.v1.Token
+	(*MintTokenRequest)(nil),        // 42: sallyport.admin.v1.MintTokenRequest
+	(*MintTokenResponse)(nil),       // 43: sallyport.admin.v1.MintTokenResponse
+	(*ListTokensRequest)(nil),       // 44: sallyport.admin.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),      // 45: sallyport.admin.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),      // 46: sallyport.admin.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),     // 47: sallyport.admin.v1.RevokeTokenResponse
+	(*TestMailRequest)(nil),         // 48: sallyport.admin.v1.TestMailRequest
+	(*TestMailResponse)(nil),        // 49: sallyport.admin.v1.TestMailResponse
 }
 var file_admin_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: sallyport.admin.v1.CreateTenantResponse.tenant:type_name -> sallyport.admin.v1.Tenant
@@ -2942,9 +3037,9 @@ var file_admin_v1_admin_proto_depIdxs = []int32{
 	19, // 7: sallyport.admin.v1.ListUsersResponse.users:type_name -> sallyport.admin.v1.User
 	27, // 8: sallyport.admin.v1.Connector.links:type_name -> sallyport.admin.v1.Link
 	26, // 9: sallyport.admin.v1.ListConnectorsResponse.connectors:type_name -> sallyport.admin.v1.Connector
-	34, // 10: sallyport.admin.v1.ListSessionsResponse.sessions:type_name -> sallyport.admin.v1.Session
-	39, // 11: sallyport.admin.v1.MintTokenResponse.token:type_name -> sallyport.admin.v1.Token
-	39, // 12: sallyport.admin.v1.ListTokensResponse.tokens:type_name -> sallyport.admin.v1.Token
+	36, // 10: sallyport.admin.v1.ListSessionsResponse.sessions:type_name -> sallyport.admin.v1.Session
+	41, // 11: sallyport.admin.v1.MintTokenResponse.token:type_name -> sallyport.admin.v1.Token
+	41, // 12: sallyport.admin.v1.ListTokensResponse.tokens:type_name -> sallyport.admin.v1.Token
 	1,  // 13: sallyport.admin.v1.AdminService.CreateTenant:input_type -> sallyport.admin.v1.CreateTenantRequest
 	3,  // 14: sallyport.admin.v1.AdminService.ListTenants:input_type -> sallyport.admin.v1.ListTenantsRequest
 	6,  // 15: sallyport.admin.v1.AdminService.CreateSite:input_type -> sallyport.admin.v1.CreateSiteRequest
@@ -2958,35 +3053,37 @@ var file_admin_v1_admin_proto_depIdxs = []int32{
 	24, // 23: sallyport.admin.v1.AdminService.SetUserDisabled:input_type -> sallyport.admin.v1.SetUserDisabledRequest
 	28, // 24: sallyport.admin.v1.AdminService.InviteConnector:input_type -> sallyport.admin.v1.InviteConnectorRequest
 	30, // 25: sallyport.admin.v1.AdminService.ListConnectors:input_type -> sallyport.admin.v1.ListConnectorsRequest
-	32, // 26: sallyport.admin.v1.AdminService.RevokeConnector:input_type -> sallyport.admin.v1.RevokeConnectorRequest
-	35, // 27: sallyport.admin.v1.AdminService.ListSessions:input_type -> sallyport.admin.v1.ListSessionsRequest
-	37, // 28: sallyport.admin.v1.AdminService.RevokeSession:input_type -> sallyport.admin.v1.RevokeSessionRequest
-	40, // 29: sallyport.admin.v1.AdminService.MintToken:input_type -> sallyport.admin.v1.MintTokenRequest
-	42, // 30: sallyport.admin.v1.AdminService.ListTokens:input_type -> sallyport.admin.v1.ListTokensRequest
-	44, // 31: sallyport.admin.v1.AdminService.RevokeToken:input_type -> sallyport.admin.v1.RevokeTokenRequest
-	46, // 32: sallyport.admin.v1.AdminService.TestMail:input_type -> sallyport.admin.v1.TestMailRequest
-	2,  // 33: sallyport.admin.v1.AdminService.CreateTenant:output_type -> sallyport.admin.v1.CreateTenantResponse
-	4,  // 34: sallyport.admin.v1.AdminService.ListTenants:output_type -> sallyport.admin.v1.ListTenantsResponse
-	7,  // 35: sallyport.admin.v1.AdminService.CreateSite:output_type -> sallyport.admin.v1.CreateSiteResponse
-	9,  // 36: sallyport.admin.v1.AdminService.ListSites:output_type -> sallyport.admin.v1.ListSitesResponse
-	12, // 37: sallyport.admin.v1.AdminService.CreateApp:output_type -> sallyport.admin.v1.CreateAppResponse
-	14, // 38: sallyport.admin.v1.AdminService.ListApps:output_type -> sallyport.admin.v1.ListAppsResponse
-	16, // 39: sallyport.admin.v1.AdminService.SetAppAccess:output_type -> sallyport.admin.v1.SetAppAccessResponse
-	18, // 40: sallyport.admin.v1.AdminService.DeleteApp:output_type -> sallyport.admin.v1.DeleteAppResponse
-	21, // 41: sallyport.admin.v1.AdminService.AddUser:output_type -> sallyport.admin.v1.AddUserResponse
-	23, // 42: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
-	25, // 43: sallyport.admin.v1.AdminService.SetUserDisabled:output_type -> sallyport.admin.v1.SetUserDisabledResponse
-	29, // 44: sallyport.admin.v1.AdminService.InviteConnector:output_type -> sallyport.admin.v1.InviteConnectorResponse
-	31, // 45: sallyport.admin.v1.AdminService.ListConnectors:output_type -> sallyport.admin.v1.ListConnectorsResponse
-	33, // 46: sallyport.admin.v1.AdminService.RevokeConnector:output_type -> sallyport.admin.v1.RevokeConnectorResponse
-	36, // 47: sallyport.admin.v1.AdminService.ListSessions:output_type -> sallyport.admin.v1.ListSessionsResponse
-	38, // 48: sallyport.admin.v1.AdminService.RevokeSession:output_type -> sallyport.admin.v1.RevokeSessionResponse
-	41, // 49: sallyport.admin.v1.AdminService.MintToken:output_type -> sallyport.admin.v1.MintTokenResponse
-	43, // 50: sallyport.admin.v1.AdminService.ListTokens:output_type -> sallyport.admin.v1.ListTokensResponse
-	45, // 51: sallyport.admin.v1.AdminService.RevokeToken:output_type -> sallyport.admin.v1.RevokeTokenResponse
-	47, // 52: sallyport.admin.v1.AdminService.TestMail:output_type -> sallyport.admin.v1.TestMailResponse
-	33, // [33:53] is the sub-list for method output_type
-	13, // [13:33] is the sub-list for method input_type
+	32, // 26: sallyport.admin.v1.AdminService.ThawConnector:input_type -> sallyport.admin.v1.ThawConnectorRequest
+	34, // 27: sallyport.admin.v1.AdminService.RevokeConnector:input_type -> sallyport.admin.v1.RevokeConnectorRequest
+	37, // 28: sallyport.admin.v1.AdminService.ListSessions:input_type -> sallyport.admin.v1.ListSessionsRequest
+	39, // 29: sallyport.admin.v1.AdminService.RevokeSession:input_type -> sallyport.admin.v1.RevokeSessionRequest
+	42, // 30: sallyport.admin.v1.AdminService.MintToken:input_type -> sallyport.admin.v1.MintTokenRequest
+	44, // 31: sallyport.admin.v1.AdminService.ListTokens:input_type -> sallyport.admin.v1.ListTokensRequest
+	46, // 32: sallyport.admin.v1.AdminService.RevokeToken:input_type -> sallyport.admin.v1.RevokeTokenRequest
+	48, // 33: sallyport.admin.v1.AdminService.TestMail:input_type -> sallyport.admin.v1.TestMailRequest
+	2,  // 34: sallyport.admin.v1.AdminService.CreateTenant:output_type -> sallyport.admin.v1.CreateTenantResponse
+	4,  // 35: sallyport.admin.v1.AdminService.ListTenants:output_type -> sallyport.admin.v1.ListTenantsResponse
+	7,  // 36: sallyport.admin.v1.AdminService.CreateSite:output_type -> sallyport.admin.v1.CreateSiteResponse
+	9,  // 37: sallyport.admin.v1.AdminService.ListSites:output_type -> sallyport.admin.v1.ListSitesResponse
+	12, // 38: sallyport.admin.v1.AdminService.CreateApp:output_type -> sallyport.admin.v1.CreateAppResponse
+	14, // 39: sallyport.admin.v1.AdminService.ListApps:output_type -> sallyport.admin.v1.ListAppsResponse
+	16, // 40: sallyport.admin.v1.AdminService.SetAppAccess:output_type -> sallyport.admin.v1.SetAppAccessResponse
+	18, // 41: sallyport.admin.v1.AdminService.DeleteApp:output_type -> sallyport.admin.v1.DeleteAppResponse
+	21, // 42: sallyport.admin.v1.AdminService.AddUser:output_type -> sallyport.admin.v1.AddUserResponse
+	23, // 43: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
+	25, // 44: sallyport.admin.v1.AdminService.SetUserDisabled:output_type -> sallyport.admin.v1.SetUserDisabledResponse
+	29, // 45: sallyport.admin.v1.AdminService.InviteConnector:output_type -> sallyport.admin.v1.InviteConnectorResponse
+	31, // 46: sallyport.admin.v1.AdminService.ListConnectors:output_type -> sallyport.admin.v1.ListConnectorsResponse
+	33, // 47: sallyport.admin.v1.AdminService.ThawConnector:output_type -> sallyport.admin.v1.ThawConnectorResponse
+	35, // 48: sallyport.admin.v1.AdminService.RevokeConnector:output_type -> sallyport.admin.v1.RevokeConnectorResponse
+	38, // 49: sallyport.admin.v1.AdminService.ListSessions:output_type -> sallyport.admin.v1.ListSessionsResponse
+	40, // 50: sallyport.admin.v1.AdminService.RevokeSession:output_type -> sallyport.admin.v1.RevokeSessionResponse
+	43, // 51: sallyport.admin.v1.AdminService.MintToken:output_type -> sallyport.admin.v1.MintTokenResponse
+	45, // 52: sallyport.admin.v1.AdminService.ListTokens:output_type -> sallyport.admin.v1.ListTokensResponse
+	47, // 53: sallyport.admin.v1.AdminService.RevokeToken:output_type -> sallyport.admin.v1.RevokeTokenResponse
+	49, // 54: sallyport.admin.v1.AdminService.TestMail:output_type -> sallyport.admin.v1.TestMailResponse
+	34, // [34:55] is the sub-list for method output_type
+	13, // [13:34] is the sub-list for method input_type
 	13, // [13:13] is the sub-list for extension type_name
 	13, // [13:13] is the sub-list for extension extendee
 	0,  // [0:13] is the sub-list for field type_name
@@ -3003,7 +3100,7 @@ func file_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_v1_admin_proto_rawDesc), len(file_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   48,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

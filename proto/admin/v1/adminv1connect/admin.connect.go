@@ -68,6 +68,9 @@ const (
 	// AdminServiceListConnectorsProcedure is the fully-qualified name of the AdminService's
 	// ListConnectors RPC.
 	AdminServiceListConnectorsProcedure = "/sallyport.admin.v1.AdminService/ListConnectors"
+	// AdminServiceThawConnectorProcedure is the fully-qualified name of the AdminService's
+	// ThawConnector RPC.
+	AdminServiceThawConnectorProcedure = "/sallyport.admin.v1.AdminService/ThawConnector"
 	// AdminServiceRevokeConnectorProcedure is the fully-qualified name of the AdminService's
 	// RevokeConnector RPC.
 	AdminServiceRevokeConnectorProcedure = "/sallyport.admin.v1.AdminService/RevokeConnector"
@@ -106,6 +109,8 @@ type AdminServiceClient interface {
 	SetUserDisabled(context.Context, *v1.SetUserDisabledRequest) (*v1.SetUserDisabledResponse, error)
 	InviteConnector(context.Context, *v1.InviteConnectorRequest) (*v1.InviteConnectorResponse, error)
 	ListConnectors(context.Context, *v1.ListConnectorsRequest) (*v1.ListConnectorsResponse, error)
+	// Takes links of a frozen connector again.
+	ThawConnector(context.Context, *v1.ThawConnectorRequest) (*v1.ThawConnectorResponse, error)
 	RevokeConnector(context.Context, *v1.RevokeConnectorRequest) (*v1.RevokeConnectorResponse, error)
 	ListSessions(context.Context, *v1.ListSessionsRequest) (*v1.ListSessionsResponse, error)
 	RevokeSession(context.Context, *v1.RevokeSessionRequest) (*v1.RevokeSessionResponse, error)
@@ -204,6 +209,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("ListConnectors")),
 			connect.WithClientOptions(opts...),
 		),
+		thawConnector: connect.NewClient[v1.ThawConnectorRequest, v1.ThawConnectorResponse](
+			httpClient,
+			baseURL+AdminServiceThawConnectorProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ThawConnector")),
+			connect.WithClientOptions(opts...),
+		),
 		revokeConnector: connect.NewClient[v1.RevokeConnectorRequest, v1.RevokeConnectorResponse](
 			httpClient,
 			baseURL+AdminServiceRevokeConnectorProcedure,
@@ -264,6 +275,7 @@ type adminServiceClient struct {
 	setUserDisabled *connect.Client[v1.SetUserDisabledRequest, v1.SetUserDisabledResponse]
 	inviteConnector *connect.Client[v1.InviteConnectorRequest, v1.InviteConnectorResponse]
 	listConnectors  *connect.Client[v1.ListConnectorsRequest, v1.ListConnectorsResponse]
+	thawConnector   *connect.Client[v1.ThawConnectorRequest, v1.ThawConnectorResponse]
 	revokeConnector *connect.Client[v1.RevokeConnectorRequest, v1.RevokeConnectorResponse]
 	listSessions    *connect.Client[v1.ListSessionsRequest, v1.ListSessionsResponse]
 	revokeSession   *connect.Client[v1.RevokeSessionRequest, v1.RevokeSessionResponse]
@@ -390,6 +402,15 @@ func (c *adminServiceClient) ListConnectors(ctx context.Context, req *v1.ListCon
 	return nil, err
 }
 
+// ThawConnector calls sallyport.admin.v1.AdminService.ThawConnector.
+func (c *adminServiceClient) ThawConnector(ctx context.Context, req *v1.ThawConnectorRequest) (*v1.ThawConnectorResponse, error) {
+	response, err := c.thawConnector.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // RevokeConnector calls sallyport.admin.v1.AdminService.RevokeConnector.
 func (c *adminServiceClient) RevokeConnector(ctx context.Context, req *v1.RevokeConnectorRequest) (*v1.RevokeConnectorResponse, error) {
 	response, err := c.revokeConnector.CallUnary(ctx, connect.NewRequest(req))
@@ -471,6 +492,8 @@ type AdminServiceHandler interface {
 	SetUserDisabled(context.Context, *v1.SetUserDisabledRequest) (*v1.SetUserDisabledResponse, error)
 	InviteConnector(context.Context, *v1.InviteConnectorRequest) (*v1.InviteConnectorResponse, error)
 	ListConnectors(context.Context, *v1.ListConnectorsRequest) (*v1.ListConnectorsResponse, error)
+	// Takes links of a frozen connector again.
+	ThawConnector(context.Context, *v1.ThawConnectorRequest) (*v1.ThawConnectorResponse, error)
 	RevokeConnector(context.Context, *v1.RevokeConnectorRequest) (*v1.RevokeConnectorResponse, error)
 	ListSessions(context.Context, *v1.ListSessionsRequest) (*v1.ListSessionsResponse, error)
 	RevokeSession(context.Context, *v1.RevokeSessionRequest) (*v1.RevokeSessionResponse, error)
@@ -565,6 +588,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("ListConnectors")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceThawConnectorHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceThawConnectorProcedure,
+		svc.ThawConnector,
+		connect.WithSchema(adminServiceMethods.ByName("ThawConnector")),
+		connect.WithHandlerOptions(opts...),
+	)
 	adminServiceRevokeConnectorHandler := connect.NewUnaryHandlerSimple(
 		AdminServiceRevokeConnectorProcedure,
 		svc.RevokeConnector,
@@ -635,6 +664,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceInviteConnectorHandler.ServeHTTP(w, r)
 		case AdminServiceListConnectorsProcedure:
 			adminServiceListConnectorsHandler.ServeHTTP(w, r)
+		case AdminServiceThawConnectorProcedure:
+			adminServiceThawConnectorHandler.ServeHTTP(w, r)
 		case AdminServiceRevokeConnectorProcedure:
 			adminServiceRevokeConnectorHandler.ServeHTTP(w, r)
 		case AdminServiceListSessionsProcedure:
@@ -708,6 +739,10 @@ func (UnimplementedAdminServiceHandler) InviteConnector(context.Context, *v1.Inv
 
 func (UnimplementedAdminServiceHandler) ListConnectors(context.Context, *v1.ListConnectorsRequest) (*v1.ListConnectorsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sallyport.admin.v1.AdminService.ListConnectors is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ThawConnector(context.Context, *v1.ThawConnectorRequest) (*v1.ThawConnectorResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sallyport.admin.v1.AdminService.ThawConnector is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) RevokeConnector(context.Context, *v1.RevokeConnectorRequest) (*v1.RevokeConnectorResponse, error) {
