@@ -38,14 +38,8 @@ func (h signInHost) ask(w http.ResponseWriter, r *http.Request) {
 
 // askAgain is POST /again: another code to the same address. Failed tries of the account go on counting.
 func (h signInHost) askAgain(w http.ResponseWriter, r *http.Request) {
-	if r.ParseForm() != nil {
-		h.restart(w, r, http.StatusBadRequest, "")
-		return
-	}
-	text := r.PostForm.Get("to")
-	before, ok := h.askedBefore(r)
+	before, text, ok := h.goingOn(w, r)
 	if !ok {
-		h.restart(w, r, http.StatusForbidden, text)
 		return
 	}
 	h.send(w, r, text, before.Email, "/code?sent=again", func(int, string) {
@@ -105,6 +99,20 @@ func (h signInHost) withTo(path, text string) string {
 	q.Set("to", text)
 	u.RawQuery = q.Encode()
 	return u.String()
+}
+
+// goingOn reads the form of somebody who asked for a code in this browser before, and where they want to go; whoever did not
+// is sent to begin again, and ok is false.
+func (h signInHost) goingOn(w http.ResponseWriter, r *http.Request) (before asked, to string, ok bool) {
+	if r.ParseForm() != nil {
+		h.restart(w, r, http.StatusBadRequest, "")
+		return asked{}, "", false
+	}
+	to = r.PostForm.Get("to")
+	if before, ok = h.askedBefore(r); !ok {
+		h.restart(w, r, http.StatusForbidden, to)
+	}
+	return before, to, ok
 }
 
 // askedBefore opens the sign-in cookie.

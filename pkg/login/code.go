@@ -51,14 +51,8 @@ func problemOf(value string) string {
 
 // tryCode is POST /code: the right digits in the browser that asked make a session.
 func (h signInHost) tryCode(w http.ResponseWriter, r *http.Request) {
-	if r.ParseForm() != nil {
-		h.restart(w, r, http.StatusBadRequest, "")
-		return
-	}
-	text := r.PostForm.Get("to")
-	before, ok := h.askedBefore(r)
+	before, text, ok := h.goingOn(w, r)
 	if !ok {
-		h.restart(w, r, http.StatusForbidden, text)
 		return
 	}
 	digits, ok := readDigits(r.PostForm.Get("code"))

@@ -28,11 +28,19 @@ func Race(ctx context.Context, target Target, first, second Dialer, lead time.Du
 	return link, nil
 }
 
-// FirstAddress tries addrs in order, each with a quarter of a second's head start over the next, and returns the first
-// link that is up; slower ones are closed.
-func FirstAddress(ctx context.Context, addrs []netip.Addr, dial func(context.Context, netip.Addr) (Link, error)) (Link, error) {
+// FirstAddress resolves the target anew and tries its addresses in order, each with a quarter of a second's head start over
+// the next. It returns the first link that is up; slower ones are closed.
+func FirstAddress(ctx context.Context, target Target, dial func(context.Context, netip.AddrPort) (Link, error)) (Link, error) {
+	host, port, err := target.HostPort()
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := Resolve(ctx, host)
+	if err != nil {
+		return nil, err
+	}
 	return stagger(ctx, len(addrs), addressLead, func(ctx context.Context, i int) (Link, error) {
-		return dial(ctx, addrs[i])
+		return dial(ctx, netip.AddrPortFrom(addrs[i], port))
 	}, closeLoser)
 }
 

@@ -26,16 +26,8 @@ func (d *Dialer) Transport() string { return transportName }
 
 // Dial implements tunnel.Dialer.
 func (d *Dialer) Dial(ctx context.Context, target tunnel.Target) (tunnel.Link, error) {
-	host, port, err := target.HostPort()
-	if err != nil {
-		return nil, err
-	}
-	addrs, err := tunnel.Resolve(ctx, host)
-	if err != nil {
-		return nil, err
-	}
-	return tunnel.FirstAddress(ctx, addrs, func(ctx context.Context, addr netip.Addr) (tunnel.Link, error) {
-		return d.dialAddress(ctx, target, netip.AddrPortFrom(addr, port))
+	return tunnel.FirstAddress(ctx, target, func(ctx context.Context, remote netip.AddrPort) (tunnel.Link, error) {
+		return d.dialAddress(ctx, target, remote)
 	})
 }
 

@@ -34,22 +34,18 @@ func (d *Dialer) Transport() string { return transportName }
 
 // Dial implements tunnel.Dialer.
 func (d *Dialer) Dial(ctx context.Context, target tunnel.Target) (tunnel.Link, error) {
-	host, port, err := target.HostPort()
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
 	if d.Connect != nil {
+		host, port, err := target.HostPort()
+		if err != nil {
+			return nil, err
+		}
 		return d.dialAddress(ctx, target, d.Connect, net.JoinHostPort(host, fmt.Sprint(port)))
 	}
-	addrs, err := tunnel.Resolve(ctx, host)
-	if err != nil {
-		return nil, err
-	}
 	direct := (&net.Dialer{}).DialContext
-	return tunnel.FirstAddress(ctx, addrs, func(ctx context.Context, addr netip.Addr) (tunnel.Link, error) {
-		return d.dialAddress(ctx, target, direct, netip.AddrPortFrom(addr, port).String())
+	return tunnel.FirstAddress(ctx, target, func(ctx context.Context, remote netip.AddrPort) (tunnel.Link, error) {
+		return d.dialAddress(ctx, target, direct, remote.String())
 	})
 }
 
