@@ -64,6 +64,7 @@ type job struct {
 	due     time.Time
 	giveUp  time.Time
 	backoff time.Duration
+	tried   bool
 }
 
 // NewQueue returns a queue that sends nothing until Run.
@@ -111,13 +112,24 @@ func (q *Queue) Run(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if left := len(q.jobs); left > 0 {
+		q.logger.Warn("mail is lost that was not sent before the end", zap.Int("messages", left))
+	}
 	return nil
 }
 
-// Drain waits until nothing is left to send or ctx ends. Run must still be running.
+// busy reports whether there are messages that were never tried; the caller holds mu.
+func (q *Queue) busy() bool {
+	return q.sending > 0 || slices.ContainsFunc(q.jobs, func(j *job) bool { return !j.tried })
+}
+
+// Drain waits until every message was tried once or ctx ends. What the server put off is not waited for: a restart would take
+// as long as the server does. Run must still be running.
 func (q *Queue) Drain(ctx context.Context) {
 	q.mu.Lock()
-	if len(q.jobs)+q.sending == 0 {
+	if !q.busy() {
 		q.mu.Unlock()
 		return
 	}
@@ -175,6 +187,7 @@ func (q *Queue) finish(j *job, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.sending--
+	j.tried = true
 	now := time.Now()
 	var send *SendError
 	switch {
@@ -192,7 +205,7 @@ func (q *Queue) finish(j *job, err error) {
 		q.counted.WithLabelValues("dropped").Inc()
 		q.logger.Error("mail given up; check the mail server with `edge mail test`", zap.Error(err))
 	}
-	if len(q.jobs)+q.sending == 0 && q.idle != nil {
+	if q.idle != nil && !q.busy() {
 		close(q.idle)
 		q.idle = nil
 	}

@@ -111,7 +111,7 @@ func TestRetriesBackOffAndEnd(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			q.Drain(context.Background())
+			<-time.After(2 * mail.GiveUp)
 		})
 		for to, want := range map[string]int{"grey": 3, "no": 1, "odd": 1, "fine": 1} {
 			if got := len(s.at[to+"@x.example"]); got != want {
@@ -134,6 +134,28 @@ func TestRetriesBackOffAndEnd(t *testing.T) {
 		}
 		if strings.Contains(logged, "@") || !strings.Contains(logged, "given up") {
 			t.Errorf("log:\n%s", logged)
+		}
+	})
+}
+
+// A mail server that is down must not hold up the edge's restart, nor cost a message its first try.
+func TestDrainTriesEachMessageOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scripted{took: time.Second, script: map[string][]error{"dead@x.example": repeat(&mail.SendError{Stage: "connect"}, 1000)}}
+		logged, metrics := run(t, s, mail.QueueConfig{Workers: 1}, func(q *mail.Queue) {
+			for _, to := range []string{"dead", "fine"} {
+				if err := q.Enqueue(mail.Message{To: to + "@x.example"}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			began := time.Now()
+			q.Drain(context.Background())
+			if took := time.Since(began); took != 2*time.Second {
+				t.Errorf("drained in %v", took)
+			}
+		})
+		if count(t, metrics, "sent") != 1 || !strings.Contains(logged, "mail is lost") {
+			t.Errorf("%v sent, log:\n%s", count(t, metrics, "sent"), logged)
 		}
 	})
 }
