@@ -109,7 +109,11 @@ func outcomeError(request, lease context.Context, result proxy.Result) string {
 
 // failed answers a request that was not let through.
 func (e *Edge) failed(w http.ResponseWriter, r *http.Request, v *visit, err error) {
-	switch fault.CodeOf(err) {
+	code := fault.CodeOf(err)
+	if r.Context().Err() != nil && code != fault.Denied {
+		return // the browser is gone: nobody is there to tell, and what failed for it alone is no fault of ours
+	}
+	switch code {
 	case fault.Unauthentic:
 		e.login.Challenge(w, r, v.door.Tenant, v.app, r.RequestURI) // setTarget made it the canonical one
 	case fault.Denied:
@@ -120,9 +124,6 @@ func (e *Edge) failed(w http.ResponseWriter, r *http.Request, v *visit, err erro
 		e.logger.Error("request refused: it could not be judged and recorded", log.RequestID(v.request), log.Tenant(v.door.Tenant.ID), zap.Error(err))
 		e.problem(w, r, v, "E-RECORD")
 	default:
-		if r.Context().Err() != nil {
-			return // the browser is gone; nobody is there to tell
-		}
 		e.logger.Error("request failed", log.RequestID(v.request), log.Tenant(v.door.Tenant.ID), zap.Error(err))
 		e.problem(w, r, v, "E-INTERNAL")
 	}

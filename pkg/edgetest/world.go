@@ -41,6 +41,8 @@ type Options struct {
 	NoQUIC bool
 	// Preset is the ingress preset; "" means oscar. "none" means none.
 	Preset string
+	// EdgeDir, if set, is given the path of the edge's state directory before there is one.
+	EdgeDir func(path string)
 	// NoConnector leaves the connector enrolled and not started.
 	NoConnector bool
 }
@@ -63,6 +65,9 @@ type World struct {
 func Start(t testing.TB, opt Options) *World {
 	t.Helper()
 	w := &World{t: t, Dir: t.TempDir(), bin: programs(t), Port: freePort(t), Mail: StartSink(t)}
+	if opt.EdgeDir != nil {
+		opt.EdgeDir(w.path("edge"))
+	}
 	w.writeEdge(opt)
 	w.Admin("init")
 	w.Edge = startProcess(t, "edge", filepath.Join(w.bin, "edge"), "serve", "--config", w.path("edge.yaml"))
