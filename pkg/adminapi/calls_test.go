@@ -179,13 +179,34 @@ func TestConnectorsAreInvitedListedAndRevoked(t *testing.T) {
 		t.Fatalf("the line to paste is %q", invite.Command)
 	}
 	c := w.enrol(t, words[4])
+	if err := w.db.Enroll().SetFrozen(ctx, "maple", c.ID, "its key is in use twice"); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.connector(t); got.Frozen != "its key is in use twice" {
+		t.Errorf("frozen: %q", got.Frozen)
+	}
+	if _, err := w.ThawConnector(ctx, &adminv1.ThawConnectorRequest{Tenant: "maple", Connector: string(c.ID)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.connector(t); got.Frozen != "" || got.RevokedMs != 0 {
+		t.Errorf("thawed: %v", got)
+	}
 	if _, err := w.RevokeConnector(ctx, &adminv1.RevokeConnectorRequest{Tenant: "maple", Connector: string(c.ID)}); err != nil {
 		t.Fatal(err)
 	}
-	list, err := w.ListConnectors(ctx, &adminv1.ListConnectorsRequest{Tenant: "maple"})
-	if err != nil || len(list.Connectors) != 1 || list.Connectors[0].Id != string(c.ID) || list.Connectors[0].RevokedMs == 0 {
-		t.Errorf("%v, %v", list, err)
+	if got := w.connector(t); got.Id != string(c.ID) || got.RevokedMs == 0 {
+		t.Errorf("revoked: %v", got)
 	}
+}
+
+// connector is the only one of maple.
+func (w *world) connector(t *testing.T) *adminv1.Connector {
+	t.Helper()
+	list, err := w.ListConnectors(t.Context(), &adminv1.ListConnectorsRequest{Tenant: "maple"})
+	if err != nil || len(list.Connectors) != 1 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	return list.Connectors[0]
 }
 
 func TestMailIsTested(t *testing.T) {

@@ -107,6 +107,10 @@ func refusals(w *world, app string) map[string]refusal {
 			_, err := w.RevokeConnector(ctx, &adminv1.RevokeConnectorRequest{Tenant: "maple", Connector: "con_none"})
 			return err
 		}},
+		"no connector to thaw": {fault.NotFound, "connector", func() error {
+			_, err := w.ThawConnector(ctx, &adminv1.ThawConnectorRequest{Tenant: "maple", Connector: "con_none"})
+			return err
+		}},
 		"invitation to no site": {fault.NotFound, "annex", func() error {
 			_, err := w.InviteConnector(ctx, &adminv1.InviteConnectorRequest{Tenant: "maple", Site: "annex"})
 			return err

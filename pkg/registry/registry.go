@@ -171,8 +171,8 @@ func (r *Registry) Join(m Member) (leave func(), err error) {
 	}, nil
 }
 
-// supersede starts the end of older generations: ARCHITECTURE's rule is that no wait is unbounded, so a link that still
-// carries something after Drain is closed all the same.
+// supersede starts the end of older generations. No wait is unbounded: a link that still carries something after Drain is
+// closed all the same.
 func (r *Registry) supersede(s *site, m Member) {
 	for _, other := range s.members {
 		if other.Connector != m.Connector || other.Generation >= m.Generation || other.superseded != nil {

@@ -136,7 +136,7 @@ func (p *Pages) Notice(w http.ResponseWriter, r *http.Request, n Notice) {
 	}{f, n})
 }
 
-// Continue asks before a page opens that another site pointed at (ARCHITECTURE §4): url is a path of this host.
+// Continue asks before a page opens that another site pointed at: url is a path of this host.
 func (p *Pages) Continue(w http.ResponseWriter, r *http.Request, d Door, url string) {
 	p.Notice(w, r, Notice{Door: d, Status: http.StatusForbidden, Name: NoticeContinue, URL: url, OnAppHost: true})
 }
