@@ -46,7 +46,7 @@ func paced(t *testing.T, setUp func() (http.HandlerFunc, func(c net.Conn))) {
 		_ = client.Close()
 		_ = s.Close()
 		<-done
-		time.Sleep(time.Second) // net/http lets a closed connection linger for half of that
+		<-time.After(time.Second) // net/http lets a closed connection linger for half of that
 	})
 }
 

@@ -19,7 +19,7 @@ func TestPartsStopInReverseOrderAfterAllHaveDrained(t *testing.T) {
 			g.Add(run.Part{
 				Name:  name,
 				Run:   func(ctx context.Context) error { <-ctx.Done(); order = append(order, "stop "+name); return nil },
-				Drain: func(context.Context) { time.Sleep(time.Second) },
+				Drain: func(context.Context) { <-time.After(time.Second) },
 			})
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
