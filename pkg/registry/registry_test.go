@@ -15,21 +15,21 @@ import (
 	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
 )
 
-// stubLink is a Link that only lives and ends.
-type stubLink struct {
+// fakeLink is a Link that only lives and ends.
+type fakeLink struct {
 	tunnel.Link
 	tunnel.Ending
 }
 
-func (l *stubLink) Close(reason tunnel.Reason) error {
+func (l *fakeLink) Close(reason tunnel.Reason) error {
 	l.End(&tunnel.ClosedError{Reason: reason})
 	return nil
 }
-func (l *stubLink) Done() <-chan struct{} { return l.Ending.Done() }
-func (l *stubLink) Cause() error          { return l.Ending.Cause() }
-func (l *stubLink) Info() tunnel.Info     { return tunnel.Info{Transport: "quic"} }
+func (l *fakeLink) Done() <-chan struct{} { return l.Ending.Done() }
+func (l *fakeLink) Cause() error          { return l.Ending.Cause() }
+func (l *fakeLink) Info() tunnel.Info     { return tunnel.Info{Transport: "quic"} }
 
-func (l *stubLink) reason() string {
+func (l *fakeLink) reason() string {
 	if c := l.Closed(); c != nil {
 		return c.Reason.Code
 	}
@@ -37,13 +37,13 @@ func (l *stubLink) reason() string {
 }
 
 type joined struct {
-	*stubLink
+	*fakeLink
 	leave func()
 }
 
 func join(t testing.TB, r *Registry, c id.Connector, generation uint64, instance string) joined {
 	t.Helper()
-	l := &stubLink{}
+	l := &fakeLink{}
 	leave, err := r.Join(Member{Tenant: "maple", Site: "main", Connector: c, Generation: generation, Instance: instance, Lane: tunnelv1.Lane_LANE_FAST, Link: l})
 	if err != nil {
 		t.Fatal(err)
@@ -65,21 +65,21 @@ func TestNewestGenerationTakesNewExchangesAtOnce(t *testing.T) {
 		r := New(Config{})
 		old := join(t, r, "con_1", 7, "a")
 		begun := time.Now()
-		if m := pick(t, r, "s"); m.Link != old.stubLink {
+		if m := pick(t, r, "s"); m.Link != old.fakeLink {
 			t.Fatal("the only link is not taken")
 		}
 		newer := join(t, r, "con_1", 8, "b")
 		for range 20 {
-			if m := pick(t, r, "s"); m.Link != newer.stubLink {
+			if m := pick(t, r, "s"); m.Link != newer.fakeLink {
 				t.Fatal("an exchange went to the older generation")
 			}
 		}
-		if _, err := r.Join(Member{Tenant: "maple", Site: "main", Connector: "con_1", Generation: 7, Link: &stubLink{}}); !fault.Is(err, fault.Conflict) {
+		if _, err := r.Join(Member{Tenant: "maple", Site: "main", Connector: "con_1", Generation: 7, Link: &fakeLink{}}); !fault.Is(err, fault.Conflict) {
 			t.Errorf("an older generation may join again: %v", err)
 		}
 		// The newer one dies while the older still drains: better the older than nobody.
 		newer.leave()
-		if m := pick(t, r, "s"); m.Link != old.stubLink {
+		if m := pick(t, r, "s"); m.Link != old.fakeLink {
 			t.Error("no link taken although one lives")
 		}
 		newer = join(t, r, "con_1", 9, "c")
@@ -136,12 +136,12 @@ func TestOlderLinkWaitsUntilItIsHeard(t *testing.T) {
 		<-time.After(time.Second)
 		fresh := join(t, r, "con_1", 1, "a")
 		for range 10 {
-			if pick(t, r, "").Link != fresh.stubLink {
+			if pick(t, r, "").Link != fresh.fakeLink {
 				t.Fatal("an exchange went to a link that may be dead")
 			}
 		}
 		<-time.After(time.Second)
-		r.Heard("maple", "main", old.stubLink, nil)
+		r.Heard("maple", "main", old.fakeLink, nil)
 		seen := map[tunnel.Link]bool{}
 		for range 10 {
 			seen[pick(t, r, "").Link] = true
@@ -156,7 +156,7 @@ func TestOlderLinkWaitsUntilItIsHeard(t *testing.T) {
 
 func TestBulkLinksCarryExchangesOnlyWhenAlone(t *testing.T) {
 	r := New(Config{})
-	bulk := &stubLink{}
+	bulk := &fakeLink{}
 	leave, err := r.Join(Member{Tenant: "maple", Site: "main", Connector: "con_1", Generation: 1, Lane: tunnelv1.Lane_LANE_BULK, Link: bulk})
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +167,7 @@ func TestBulkLinksCarryExchangesOnlyWhenAlone(t *testing.T) {
 	}
 	fast := join(t, r, "con_1", 1, "a")
 	for range 5 {
-		if pick(t, r, "").Link != fast.stubLink {
+		if pick(t, r, "").Link != fast.fakeLink {
 			t.Error("an exchange began on the bulk lane")
 		}
 	}
@@ -199,7 +199,7 @@ func TestSiteWithoutLinkWaitsBounded(t *testing.T) {
 			t.Errorf("one waiter too many: %v after %v", err, time.Since(now))
 		}
 		// Another clinic's connector, and another site's, is nobody's answer here.
-		foreign, err := r.Join(Member{Tenant: "cedar", Site: "main", Connector: "con_9", Generation: 1, Link: &stubLink{}})
+		foreign, err := r.Join(Member{Tenant: "cedar", Site: "main", Connector: "con_9", Generation: 1, Link: &fakeLink{}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -219,9 +219,9 @@ func TestDeadAndLeavingLinksAreNotPicked(t *testing.T) {
 		r := New(Config{})
 		dead, leaving, good := join(t, r, "con_1", 1, "a"), join(t, r, "con_1", 1, "a"), join(t, r, "con_1", 1, "a")
 		_ = dead.Close(tunnel.Reason{Code: tunnel.ReasonLost})
-		r.Leaving("maple", "main", leaving.stubLink)
+		r.Leaving("maple", "main", leaving.fakeLink)
 		for range 9 {
-			if pick(t, r, "").Link != good.stubLink {
+			if pick(t, r, "").Link != good.fakeLink {
 				t.Fatal("picked a link that takes nothing")
 			}
 		}
@@ -306,7 +306,7 @@ func TestCopiedKeyIsFrozen(t *testing.T) {
 	if _, err := connect("7"); !fault.Is(err, fault.Denied) {
 		t.Error("a frozen connector joins under another instance")
 	}
-	if _, err := r.Join(Member{Tenant: "maple", Site: "main", Connector: "con_1", Generation: 99, Link: &stubLink{}}); !fault.Is(err, fault.Denied) {
+	if _, err := r.Join(Member{Tenant: "maple", Site: "main", Connector: "con_1", Generation: 99, Link: &fakeLink{}}); !fault.Is(err, fault.Denied) {
 		t.Error("a frozen connector joins past Generation")
 	}
 	r.Thaw("con_1")
@@ -320,7 +320,7 @@ func TestBroadcastReachesEachProcessOfTheTenantOnce(t *testing.T) {
 	got := map[string]int{}
 	add := func(tenant id.Tenant, c id.Connector, instance string, fails bool) {
 		_, err := r.Join(Member{
-			Tenant: tenant, Site: "main", Connector: c, Generation: 1, Instance: instance, Link: &stubLink{},
+			Tenant: tenant, Site: "main", Connector: c, Generation: 1, Instance: instance, Link: &fakeLink{},
 			Control: func(*tunnelv1.Control) error {
 				if fails {
 					return errors.New("stream is gone")
