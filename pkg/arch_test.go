@@ -205,12 +205,18 @@ func TestPlantedBreachesAreCaught(t *testing.T) {
 		want []string
 	}{
 		{"whole", tree(map[string]pkgInfo{"pkg/tunnel/quiclink": imports("q.go", "github.com/quic-go/quic-go", "net", module+"/pkg/tunnel")}), nil},
-		{"upward import", tree(map[string]pkgInfo{"pkg/tunnel": imports("t.go", module+"/pkg/proxy")}),
-			[]string{"t.go (layer 1) imports pkg/proxy (layer 3): imports go down or sideways"}},
-		{"second home", tree(map[string]pkgInfo{"pkg/proxy": imports("p.go", "github.com/quic-go/quic-go/http3")}),
-			[]string{"p.go imports github.com/quic-go/quic-go/http3, which has its home elsewhere: see pkg/README.md"}},
-		{"no comment", tree(map[string]pkgInfo{"pkg/proxy": {imports: map[string]string{}}}),
-			[]string{"pkg/proxy has no package comment: say what it owns and what not"}},
+		{
+			"upward import", tree(map[string]pkgInfo{"pkg/tunnel": imports("t.go", module+"/pkg/proxy")}),
+			[]string{"t.go (layer 1) imports pkg/proxy (layer 3): imports go down or sideways"},
+		},
+		{
+			"second home", tree(map[string]pkgInfo{"pkg/proxy": imports("p.go", "github.com/quic-go/quic-go/http3")}),
+			[]string{"p.go imports github.com/quic-go/quic-go/http3, which has its home elsewhere: see pkg/README.md"},
+		},
+		{
+			"no comment", tree(map[string]pkgInfo{"pkg/proxy": {imports: map[string]string{}}}),
+			[]string{"pkg/proxy has no package comment: say what it owns and what not"},
+		},
 		{"no row", tree(map[string]pkgInfo{"pkg/extra": ok}), []string{"pkg/extra has no row in pkg/README.md: add its layer and what it owns"}},
 	} {
 		if diff := cmp.Diff(c.want, check(rows, c.pkgs)); diff != "" {
