@@ -17,7 +17,7 @@ import (
 const (
 	bulk = 64 << 20
 	// heapCeiling is what a body of any size may add to the heap of edge, link, connector, origin and client together.
-	heapCeiling = 24 << 20
+	heapCeiling = 32 << 20
 )
 
 // noise is size bytes that differ everywhere, and their digest.
