@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 # bench runs benchmarks and leaves out what go test says around them; it fails as they do.
 bench() {
-  go test -run '^$' -timeout 10m "$@" | sed -E '/^(goos|goarch|cpu|PASS|ok|\?)/d; s/^pkg: .*\/pkg\//\n/'
+  go test -run '^$' -timeout 10m "$@" | sed -uE '/^(goos|goarch|cpu|PASS|ok|\?)/d; s/^pkg: .*\/pkg\//\n/'
 }
 
 echo "== hot paths"
