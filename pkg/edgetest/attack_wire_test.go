@@ -48,7 +48,7 @@ func newKnocker(t *testing.T, opt Options) *knocker {
 func (k *knocker) eventuallyOpen() {
 	k.t.Helper()
 	Eventually(k.t, "the service to be let in", func() error {
-		a, err := k.send(k.get("/oscar/wire/status?code=204", ""))
+		a, err := k.send(k.get(probePath, ""))
 		if err == nil && (a.status == http.StatusForbidden || a.status == http.StatusUnauthorized) {
 			err = fmt.Errorf("status %d", a.status)
 		}
@@ -347,12 +347,26 @@ func (c *wire2) ask(fields [][2]string) (answer, error) {
 	return c.read(stream)
 }
 
+// settled returns Tomcat's log once nothing is added to it any more: a line may be written after its answer has arrived.
+func (k *knocker) settled() []string {
+	k.t.Helper()
+	log := k.tomcat.AccessLog(k.t)
+	for {
+		<-time.After(30 * time.Millisecond)
+		again := k.tomcat.AccessLog(k.t)
+		if len(again) == len(log) {
+			return log
+		}
+		log = again
+	}
+}
+
 // untouched runs f and fails if anything of it reached the application.
 func (k *knocker) untouched(f func()) {
 	k.t.Helper()
-	before := len(k.tomcat.AccessLog(k.t))
+	before := len(k.settled())
 	f()
-	if after := k.tomcat.AccessLog(k.t)[before:]; len(after) != 0 {
+	if after := k.settled()[before:]; len(after) != 0 {
 		k.t.Errorf("reached the application: %q", after)
 	}
 }
@@ -360,10 +374,10 @@ func (k *knocker) untouched(f func()) {
 // reached runs f and returns the targets that reached the application.
 func (k *knocker) reached(f func()) []string {
 	k.t.Helper()
-	before := len(k.tomcat.AccessLog(k.t))
+	before := len(k.settled())
 	f()
 	var targets []string
-	for _, line := range k.tomcat.AccessLog(k.t)[before:] {
+	for _, line := range k.settled()[before:] {
 		if _, request, ok := strings.Cut(line, `"`); ok {
 			request = strings.TrimSuffix(strings.TrimSuffix(request, `"`), " HTTP/1.1")
 			if _, target, ok := strings.Cut(request, " "); ok {
