@@ -22,7 +22,7 @@ const (
 	benchUsers    = 200
 	benchDuration = 60 * time.Second
 	// What edge and connector may hold with benchUsers at work, bytes of heap in use, garbage included.
-	edgeCeiling      = 192 << 20
+	edgeCeiling      = 224 << 20
 	connectorCeiling = 96 << 20
 )
 
