@@ -72,7 +72,7 @@ func (c *wire2) ended() (how string, err error) {
 			return "", err
 		}
 		if err != nil {
-			return "closed", nil
+			return "closed", nil //nolint:nilerr // the end is what is waited for
 		}
 		switch f := f.(type) {
 		case *http2.GoAwayFrame:
