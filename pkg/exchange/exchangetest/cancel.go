@@ -126,7 +126,9 @@ func earlyAnswer(t *testing.T, p *pair) {
 		t.Errorf("%d %q", resp.Head.Status, b)
 	}
 	await(t, "BodyDone", done)
-	if err := p.left(t); err != nil {
+	// Who has the whole answer stops its upload by a reset, which may come before the last write of the answer returns:
+	// then Serve cannot know that it arrived.
+	if err := p.left(t); err != nil && exchange.Code(err) != wire.CodeClientAbort {
 		t.Errorf("Serve: %v", err)
 	}
 }
