@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/sallyport-dev/sallyport/pkg/fault"
@@ -9,6 +10,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/identity"
 	"github.com/sallyport-dev/sallyport/pkg/log"
 	"github.com/sallyport-dev/sallyport/pkg/policy"
+	"github.com/sallyport-dev/sallyport/pkg/route"
 	"github.com/sallyport-dev/sallyport/pkg/tenant"
 	"github.com/sallyport-dev/sallyport/pkg/urlpath"
 )
@@ -37,7 +39,11 @@ func (s *Service) CreateApp(ctx context.Context, a tenant.App, allow Who) (tenan
 	if a.Name, err = name("name", a.Name); err != nil {
 		return tenant.App{}, err
 	}
-	if err := canonicalPaths(append(append([]string{a.Path}, a.WebSocket...), a.Landing...)); err != nil {
+	// Stricter than what can be matched: one app that cannot be routed would hold up every clinic's.
+	if !route.CanOwn(a.Path) {
+		return tenant.App{}, fault.New(fault.Invalid, "path %q: write / or plain segments, like /oscar; everything below belongs to it", a.Path)
+	}
+	if err := canonicalPaths(append(slices.Clone(a.WebSocket), a.Landing...)); err != nil {
 		return tenant.App{}, err
 	}
 	if a.Rules, err = s.rules(ctx, a.Tenant, allow); err != nil {

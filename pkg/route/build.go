@@ -84,7 +84,7 @@ func (b *builder) app(a tenant.App) {
 		return
 	case !b.canonical(a.Host, who):
 		return
-	case !canonicalPath(a.Path) || Under(a.Path, Reserved):
+	case !CanOwn(a.Path):
 		b.fault("%s: path %q cannot be an app's", who, a.Path)
 		return
 	}
@@ -120,6 +120,9 @@ func describe(d *Door) string {
 		return "apps of tenant " + string(d.Tenant.ID)
 	}
 }
+
+// CanOwn reports whether an app may have path: Build refuses every other one. It is canonical, and none of the edge's own.
+func CanOwn(path string) bool { return canonicalPath(path) && !Under(path, Reserved) }
 
 // canonicalPath accepts "/" and segments of unreserved characters (RFC 3986 §2.3) that no parser takes for something else.
 func canonicalPath(p string) bool {
