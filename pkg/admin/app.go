@@ -41,7 +41,7 @@ func (s *Service) CreateApp(ctx context.Context, a tenant.App, allow Who) (tenan
 	}
 	// Stricter than what can be matched: one app that cannot be routed would hold up every clinic's.
 	if !route.CanOwn(a.Path) {
-		return tenant.App{}, fault.New(fault.Invalid, "path %q: write / or plain segments, like /oscar; everything below belongs to it", a.Path)
+		return tenant.App{}, fault.New(fault.Invalid, "path %q: write it in its canonical form, / or like /oscar; everything below belongs to the app", a.Path)
 	}
 	if err := canonicalPaths(append(slices.Clone(a.WebSocket), a.Landing...)); err != nil {
 		return tenant.App{}, err
