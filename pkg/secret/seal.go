@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
@@ -28,7 +29,11 @@ var ErrSealed = errors.New("secret: sealed value does not open: another master.k
 // Sealer seals values under keys derived from master.key, one key for each purpose (HKDF, RFC 5869). A purpose begins
 // with the tenant where the value belongs to one, so that a value moved to another tenant's row does not open.
 // It is safe for concurrent use.
-type Sealer struct{ master []byte }
+type Sealer struct {
+	master []byte
+	// Keys are derived once for each purpose: every recorded path is sealed. There are as many as tenants times uses.
+	ciphers sync.Map // purpose → cipher.AEAD
+}
 
 // NewSealer takes the 32 bytes of master.key.
 func NewSealer(master []byte) (*Sealer, error) {
@@ -119,11 +124,19 @@ func (s *Sealer) MAC(purpose string, value []byte) ([]byte, error) {
 }
 
 func (s *Sealer) aead(purpose string) (cipher.AEAD, error) {
+	if made, ok := s.ciphers.Load(purpose); ok {
+		return made.(cipher.AEAD), nil
+	}
 	key, err := s.derive("seal/" + purpose)
 	if err != nil {
 		return nil, err
 	}
-	return chacha20poly1305.NewX(key)
+	aead, err := chacha20poly1305.NewX(key)
+	if err != nil {
+		return nil, err
+	}
+	s.ciphers.Store(purpose, aead)
+	return aead, nil
 }
 
 func (s *Sealer) derive(info string) ([]byte, error) {

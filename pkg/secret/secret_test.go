@@ -95,3 +95,19 @@ func TestMasterKeyIsRefusedUnlessPrivateAndWhole(t *testing.T) {
 		t.Error("short key accepted")
 	}
 }
+
+func BenchmarkSeal(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "master.key")
+	if err := secret.CreateMaster(path); err != nil {
+		b.Fatal(err)
+	}
+	s, err := secret.LoadMaster(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := s.Seal("maple/path", []byte("/oscar/casemgmt/forward.jsp")); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
