@@ -205,7 +205,6 @@ func TestLeasesEndByTime(t *testing.T) {
 		w := newWorld(t, time.Now)
 		who := w.person(t, "ses_1")
 		download := w.grant(t, question(who, w.apps[0]))
-		began := time.Now()
 		<-time.After(2 * time.Hour)
 		if err := download.Lease.Context().Err(); err != nil {
 			t.Fatalf("download: %v", context.Cause(download.Lease.Context()))
@@ -226,7 +225,7 @@ func TestLeasesEndByTime(t *testing.T) {
 		socket.Lease.Release()
 
 		who = w.person(t, "ses_2")
-		began = time.Now()
+		began := time.Now()
 		download = w.grant(t, question(who, w.apps[0]))
 		<-download.Lease.Context().Done()
 		if took := time.Since(began); took != session.DefaultAbsolute {

@@ -23,8 +23,11 @@ func TestFloods(t *testing.T) {
 		name string
 		f    func(*knocker)
 	}{
-		{"rapid resets", rapidResets}, {"endless heads", endlessHeads}, {"floods of small frames", smallFrames},
-		{"large heads", largeHeads}, {"slow heads and bodies", slowOnes},
+		{"rapid resets", rapidResets},
+		{"endless heads", endlessHeads},
+		{"floods of small frames", smallFrames},
+		{"large heads", largeHeads},
+		{"slow heads and bodies", slowOnes},
 	} {
 		t.Run(c.name, func(t *testing.T) { k.on(t).meanwhile(func() { c.f(k.on(t)) }) })
 	}

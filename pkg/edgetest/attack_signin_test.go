@@ -23,8 +23,12 @@ func TestStrangersAtTheDoor(t *testing.T) {
 		name string
 		f    func(*knocker)
 	}{
-		{"destinations", destinations}, {"garbage cookies", garbageCookies}, {"answers to credentials", answersToCredentials},
-		{"too many cookies", tooManyCookies}, {"shared browser", sharedBrowser}, {"bodies of strangers", strangersBodies},
+		{"destinations", destinations},
+		{"garbage cookies", garbageCookies},
+		{"answers to credentials", answersToCredentials},
+		{"too many cookies", tooManyCookies},
+		{"shared browser", sharedBrowser},
+		{"bodies of strangers", strangersBodies},
 		{"rubbish references", rubbishReferences}, // last: it spends what strangers may ask
 	} {
 		t.Run(c.name, func(t *testing.T) { c.f(k.on(t)) })

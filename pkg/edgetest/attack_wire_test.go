@@ -239,8 +239,13 @@ func (k *knocker) wire2() *wire2 {
 
 // usual are the fields of a well-meant request.
 func (k *knocker) usual(method, target string, more ...[2]string) [][2]string {
-	return append([][2]string{{":method", method}, {":scheme", "https"}, {":authority", k.host()}, {":path", target},
-		{"sallyport-access-token", k.token}}, more...)
+	return append([][2]string{
+		{":method", method},
+		{":scheme", "https"},
+		{":authority", k.host()},
+		{":path", target},
+		{"sallyport-access-token", k.token},
+	}, more...)
 }
 
 func (c *wire2) block(fields [][2]string) []byte {

@@ -138,8 +138,10 @@ func through(b *testing.B, opt edgetest.Options) *lane {
 	v := edgetest.NewVisitor(edgetest.VisitorConfig{Edge: w.EdgeAddr(), Roots: w.Roots, HTTP1: true})
 	b.Cleanup(v.Close)
 	v.Client.Transport.(*http.Transport).MaxIdleConnsPerHost = benchConnections
-	return &lane{name: name, base: strings.TrimSuffix(w.URL("/"), "/"), client: v.Client, world: w,
-		header: http.Header{"Sallyport-Access-Token": {w.Admin("token", "mint", "bench")}}}
+	return &lane{
+		name: name, base: strings.TrimSuffix(w.URL("/"), "/"), client: v.Client, world: w,
+		header: http.Header{"Sallyport-Access-Token": {w.Admin("token", "mint", "bench")}},
+	}
 }
 
 // show prints the tables of medians.

@@ -206,11 +206,15 @@ func compareRandom(t *testing.T, tc *Tomcat, n int, seed uint64) {
 // What random targets are made of: what OSCAR has, and what makes parsers differ.
 var (
 	starts = []string{"/oscar", "/oscar", "/oscar", "/oscar", "/companion", "/other", "", "/oscar;x=1", "/OSCAR", "/%6fscar", "/oscar%20", "//oscar"}
-	plains = []string{"/admin", "/x.jsp", "/index.jsp", "/login.do", "/mfa", "/ws/services/a", "/echo/b", "/images/a.png", "/provider", "/", "/...", "/a..b",
-		"/.hidden", "/a.", "/~a", "/a:b@c", "/a,b", "/a=b&c", "/a+b", "/(a)'!*$", "/companion", "/oscar", "/WEB-INF/web.xml", "/admin/c.json", "/A-b_c"}
+	plains = []string{
+		"/admin", "/x.jsp", "/index.jsp", "/login.do", "/mfa", "/ws/services/a", "/echo/b", "/images/a.png", "/provider", "/", "/...", "/a..b",
+		"/.hidden", "/a.", "/~a", "/a:b@c", "/a,b", "/a=b&c", "/a+b", "/(a)'!*$", "/companion", "/oscar", "/WEB-INF/web.xml", "/admin/c.json", "/A-b_c",
+	}
 	encoded = []string{"/%78.jsp", "/%41dmin", "/%c3%a9", "/%E2%82%ac", "/a%20b", "/%7ea", "/%5bx%5d", "/[x]", "/%22", "/%3C%3e", "/%7b%7C%7d", "/%5E%60", "/%23", "/%3f", "/%26%3d", "/%2b", "/%f0%9f%98%80"}
-	tricks  = []string{"/..", "/.", "//", "/..;", "/..;x=y", "/%2e%2e", "/%2e%2e;", "/.;", "/;", ";x", ";x=1/", "%2f", "%2F..", "%5c", "\\", "%252e%252e", "%25", "%00", "%0d%0a", "%", "%zz",
-		"/%c0%ae%c0%ae", "%ff", "%c2%85", "%e2%80%a8", "%ef%bf%bd", "#", "?", "/..%3b", "%3b", "/\u00e9", " ", "\t", "|", "^", "\"", "<", "{", "`", ";jsessionid=0AF9.n1", ";jsessionid=a/b", "/%u002e", "%2E"}
+	tricks  = []string{
+		"/..", "/.", "//", "/..;", "/..;x=y", "/%2e%2e", "/%2e%2e;", "/.;", "/;", ";x", ";x=1/", "%2f", "%2F..", "%5c", "\\", "%252e%252e", "%25", "%00", "%0d%0a", "%", "%zz",
+		"/%c0%ae%c0%ae", "%ff", "%c2%85", "%e2%80%a8", "%ef%bf%bd", "#", "?", "/..%3b", "%3b", "/\u00e9", " ", "\t", "|", "^", "\"", "<", "{", "`", ";jsessionid=0AF9.n1", ";jsessionid=a/b", "/%u002e", "%2E",
+	}
 	queries = []string{"a=1", "a=2", "b[]=[x]", "demographic_no=7", "%64emographic_no=9", "method=%73ave", "a=1;a=2", "c=%zz", "c=d=e", "q=caf%C3%A9", "q=%E9", "x+y=z+%2B", "", "e", "=f", "g=|", "h=/../i", "?", "k=%00", "%26=%3d"}
 )
 

@@ -90,10 +90,12 @@ func TestWhatIsRevokedIsCut(t *testing.T) {
 	}{
 		{"the session is revoked", func(doctor) { w.Admin("session", "revoke", sessionID.FindString(w.Admin("session", "list"))) }, func(doctor) {}},
 		{"the user is disabled", func(d doctor) { w.Admin("user", "disable", d.Email) }, func(d doctor) { w.Admin("user", "enable", d.Email) }},
-		{"the app no longer allows the user", func(doctor) { w.Admin("app", "access", appID.FindString(w.Admin("app", "list"))) },
+		{
+			"the app no longer allows the user", func(doctor) { w.Admin("app", "access", appID.FindString(w.Admin("app", "list"))) },
 			func(doctor) {
 				w.Admin("app", "access", appID.FindString(w.Admin("app", "list")), "--allow", strings.Join(edgetest.Doctors(), ","))
-			}},
+			},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := atWork(t, w)

@@ -13,8 +13,10 @@ import (
 // Tomcat cannot be had. It stands in for nothing that Tomcat's parsing decides: paths, parameters, context, session ids in
 // addresses. Each handler has records of its own.
 func StandIn() http.Handler {
-	s := &standIn{users: map[string]bool{}, notes: map[string][]standInNote{}, counts: map[string]int{}, status: map[string]string{},
-		forms: map[string]string{"1": `<p>Blood pressure <input name="bp"></p><script>document.title = 'form ready';</script>`}}
+	s := &standIn{
+		users: map[string]bool{}, notes: map[string][]standInNote{}, counts: map[string]int{}, status: map[string]string{},
+		forms: map[string]string{"1": `<p>Blood pressure <input name="bp"></p><script>document.title = 'form ready';</script>`},
+	}
 	s.routes = map[string]http.HandlerFunc{
 		"/": s.index, "/index.jsp": s.index, "/login.do": s.login, "/logout.do": s.logout, "/logout.jsp": s.signedOut,
 		"/provider/providercontrol.jsp": s.daySheet, "/provider/tabAlertsRefresh.jsp": s.alerts, "/provider/provideraddstatus.jsp": s.addStatus,

@@ -32,8 +32,10 @@ func origins(t *testing.T, test func(t *testing.T, base string, client *http.Cli
 			}
 			transport := &http.Transport{TLSClientConfig: insecure, DisableCompression: true}
 			t.Cleanup(transport.CloseIdleConnections)
-			test(t, base, &http.Client{Jar: jar, Transport: transport, Timeout: 30 * time.Second,
-				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }})
+			test(t, base, &http.Client{
+				Jar: jar, Transport: transport, Timeout: 30 * time.Second,
+				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			})
 		}
 	}
 	t.Run("tomcat", run(StartTomcat(t, TomcatOptions{}).URL))
@@ -92,9 +94,9 @@ func wants(t *testing.T, what, text string, parts ...string) {
 
 func TestAVisitToTheOrigin(t *testing.T) {
 	origins(t, func(t *testing.T, base string, c *http.Client) {
-		resp, page := get(t, c, base+"/oscar")
+		resp, _ := get(t, c, base+"/oscar")
 		wants(t, "context root", resp.Header.Get("Location"), "/oscar/")
-		_, page = get(t, c, base+"/oscar/index.jsp")
+		_, page := get(t, c, base+"/oscar/index.jsp")
 		wants(t, "login page", page, `<base href="`+base+`/oscar/">`, `name="pin"`, "action=\"login.do")
 		resp, _ = get(t, c, base+"/oscar/provider/providercontrol.jsp?displaymode=day")
 		wants(t, "unknown visitor", resp.Header.Get("Location"), "/oscar/index.jsp")
@@ -129,8 +131,10 @@ func TestAVisitToTheOrigin(t *testing.T) {
 
 func TestTheOriginsWire(t *testing.T) {
 	origins(t, func(t *testing.T, base string, c *http.Client) {
-		for kind, want := range map[string]string{"": "/oscar/index.jsp", "absolute": base + "/oscar/", "private": "http://10.20.30.40:8080/oscar/",
-			"localhost": "http://localhost:8080/", "outside-context": "/loginfailed.jsp", "foreign": "https://elsewhere.example/", "slashes": "//elsewhere.example/"} {
+		for kind, want := range map[string]string{
+			"": "/oscar/index.jsp", "absolute": base + "/oscar/", "private": "http://10.20.30.40:8080/oscar/",
+			"localhost": "http://localhost:8080/", "outside-context": "/loginfailed.jsp", "foreign": "https://elsewhere.example/", "slashes": "//elsewhere.example/",
+		} {
 			resp, _ := get(t, c, base+"/oscar/wire/redirect?kind="+kind)
 			if got := resp.Header.Get("Location"); resp.StatusCode != http.StatusFound || !strings.HasPrefix(got, want) {
 				t.Errorf("redirect %q: %d to %q", kind, resp.StatusCode, got)

@@ -79,7 +79,7 @@ func newWay(t testing.TB, originURL string, cfg wayConfig) *way {
 	}
 	p := proxy.New(proxy.Config{Registry: w, Pages: pages, WriteIdle: cfg.idle, Metrics: metric.New()})
 	w.serve = func(rw http.ResponseWriter, r *http.Request) { w.carry(p, rw, r) }
-	w.edge = httptest.NewUnstartedServer(http.HandlerFunc(w.serve))
+	w.edge = httptest.NewUnstartedServer(w.serve)
 	w.edge.EnableHTTP2 = cfg.http2
 	if cfg.http2 || cfg.tls {
 		w.edge.StartTLS()
