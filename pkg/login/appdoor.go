@@ -36,6 +36,8 @@ func (h appDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch method + " " + r.URL.Path {
 	case "GET " + web.Prefix + "redeem":
 		h.redeem(w, r)
+	case "GET " + elsewherePath:
+		h.notice(w, r, http.StatusForbidden, web.NoticeElsewhere, h.app.Path)
 	case "GET " + web.Prefix + "sign-in":
 		h.signInBeside(w, r)
 	case "GET " + backPath:

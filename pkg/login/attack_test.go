@@ -88,8 +88,9 @@ func TestRedeemOnlyFromSignInInTheBrowserThatBegan(t *testing.T) {
 			b := newBrowser(t, c)
 			to := handedOff(t, c, b, "/oscar/x")
 			w := attack(t, c, b, to)
-			if w.Code != http.StatusForbidden {
-				t.Errorf("status %d", w.Code)
+			// The answer's own address holds the code, so that nothing may be shown there.
+			if w.Code != http.StatusSeeOther || w.Header().Get("Location") != "/.sallyport/elsewhere" || w.Body.Len() != 0 {
+				t.Errorf("status %d to %q", w.Code, w.Header().Get("Location"))
 			}
 			for _, cookie := range w.Result().Cookies() {
 				if cookie.Name == session.CookieReference || cookie.Name == session.CookieAccess {
@@ -104,6 +105,32 @@ func TestRedeemOnlyFromSignInInTheBrowserThatBegan(t *testing.T) {
 				t.Errorf("the attack spent the honest browser's code: %d", w.Code)
 			}
 		})
+	}
+}
+
+// A script of an app's host may open the sign-in host in a frame or a window, or fetch it, for a flow of somebody else: what
+// is no whole page gets no code, and a window that was opened is cut off from its opener.
+func TestOnlyAWholePageIsHandedOn(t *testing.T) {
+	c := newClinic(t)
+	b := newBrowser(t, c)
+	c.signInAs(b, "dr.lee@maple.example", "/oscar/x")
+	begun := newBrowser(t, c).typed(oscar + "/oscar/x").url
+	for name, header := range map[string]map[string]string{
+		"frame": {"Sec-Fetch-Dest": "iframe"}, "object": {"Sec-Fetch-Dest": "object"}, "fetch": {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "empty"},
+		"prefetch": {"Sec-Purpose": "prefetch"},
+	} {
+		b.header = header
+		if w := b.send(http.MethodGet, begun, nil, "same-site"); w.Header().Get("Location") != "" {
+			t.Errorf("%s: sent on to %s", name, w.Header().Get("Location"))
+		}
+	}
+	b.header = nil
+	w := b.send(http.MethodGet, begun, nil, "same-site")
+	if !strings.Contains(w.Header().Get("Location"), "redeem?code=") || w.Header().Get("Cross-Origin-Opener-Policy") != "same-origin" {
+		t.Errorf("a whole page: %d %v", w.Code, w.Header())
+	}
+	if p := b.follow(w.Header().Get("Location")); p.Code != http.StatusForbidden || p.url.Path != "/.sallyport/elsewhere" || p.url.RawQuery != "" {
+		t.Errorf("another's flow ended at %s with %d", p.url, p.Code)
 	}
 }
 

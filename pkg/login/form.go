@@ -16,7 +16,7 @@ func (h signInHost) form(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err != nil && !fault.Is(err, fault.Unauthentic):
 		h.failed(w, r, h.doorTo(r, to), h.t.ID, false, err)
-	case err == nil && to != nil:
+	case err == nil && to != nil && shown(r):
 		h.goOn(w, r, s, text, to)
 	case err == nil:
 		h.home(w, r, s)
@@ -30,6 +30,13 @@ func (h signInHost) form(w http.ResponseWriter, r *http.Request) {
 		}
 		h.Pages.SignIn(w, r, http.StatusOK, page)
 	}
+}
+
+// shown reports whether the answer is a page that the person sees as a whole. Frames, scripts' requests and prefetches have
+// no business with a code.
+func shown(r *http.Request) bool {
+	mode := r.Header.Get("Sec-Fetch-Mode")
+	return r.Method == http.MethodGet && (mode == "" || mode == "navigate") && !framed(r) && !prefetched(r)
 }
 
 // signedIn returns the live session of this host's reference.

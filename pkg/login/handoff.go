@@ -24,5 +24,9 @@ func (h signInHost) goOn(w http.ResponseWriter, r *http.Request, s session.Sessi
 		return
 	}
 	h.count("handed_off")
+	// Whoever opened this window must not see where it goes: a script of the app host could begin this with a flow of
+	// somebody else, who then spends the code. Browsers hold a redirect to this too (HTML, "obtain a cross-origin opener
+	// policy").
+	w.Header().Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Pages.Redirect(w, h.URL(to.Host)+web.Prefix+"redeem?code="+code+"&to="+text)
 }

@@ -17,14 +17,14 @@ import (
 // prefix; the destination, sealed over that cookie and this host; and where the navigation started.
 func (h appDoor) redeem(w http.ResponseWriter, r *http.Request) {
 	if !arrivedFromSignIn(r) {
-		h.refuseRedeem(w, r)
+		h.refuseRedeem(w)
 		return
 	}
 	query := r.URL.Query()
 	flow := session.ReferenceFrom(r, session.CookieFlow)
 	to := h.openDestination(h.t.ID, query.Get("to"))
 	if flow == "" || to == nil || to.Host != h.app.Host || to.Flow != secret.Hash(flow) || h.expired(to) {
-		h.refuseRedeem(w, r)
+		h.refuseRedeem(w)
 		return
 	}
 	s, reference, err := h.Sessions.Redeem(r.Context(), h.t.ID, query.Get("code"), h.app.Host, flow)
@@ -60,15 +60,18 @@ func (h appDoor) redeem(w http.ResponseWriter, r *http.Request) {
 // that this very host started, a frame, a script's request, a prefetch. A redirect by way of the sign-in host is same-site
 // or cross-site whoever started it, and "none" after an own act (Fetch Metadata §2.1).
 func arrivedFromSignIn(r *http.Request) bool {
-	mode := r.Header.Get("Sec-Fetch-Mode")
-	return r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Site") != "same-origin" &&
-		(mode == "" || mode == "navigate") && !framed(r) && !prefetched(r)
+	return r.Header.Get("Sec-Fetch-Site") != "same-origin" && shown(r)
 }
 
-func (h appDoor) refuseRedeem(w http.ResponseWriter, r *http.Request) {
+// refuseRedeem says so at another address: this one holds a code that may not be spent, and a script of this host can read
+// the address of every page of it, in a frame, in a window that it opened, and in its own tab's history.
+func (h appDoor) refuseRedeem(w http.ResponseWriter) {
 	h.count("refused")
-	h.notice(w, r, http.StatusForbidden, web.NoticeElsewhere, h.app.Path)
+	h.Pages.Redirect(w, elsewherePath)
 }
+
+// elsewherePath is where a sign-in ends that this browser did not begin.
+const elsewherePath = web.Prefix + "elsewhere"
 
 // again handles a code that is spent: a reload by somebody who is signed in by now goes on; the rest start again.
 func (h appDoor) again(w http.ResponseWriter, r *http.Request, to *destination) {
@@ -77,7 +80,7 @@ func (h appDoor) again(w http.ResponseWriter, r *http.Request, to *destination) 
 	case err == nil:
 		h.open(w, r, to)
 	case fault.Is(err, fault.Unauthentic):
-		h.refuseRedeem(w, r)
+		h.refuseRedeem(w)
 	default:
 		h.failed(w, r, h.here(r), h.t.ID, true, err)
 	}
