@@ -79,16 +79,16 @@ func (o *own) drain(r io.Reader, limit int) (foreign, err error) {
 
 // What one exchange of the test below does; each is chosen for many of them.
 const (
-	whole         = iota // both bodies, to their ends
-	early                // an answer before the request is read
-	abortAnswer          // the handler gives up in the middle
-	straggler            // a goroutine of the handler goes on using the answer and the request after it has returned
-	breakRequest         // the request's body fails
-	cancelled            // the edge's context ends in the middle
-	closedEarly          // the answer is closed before its end
-	upgraded             // bytes both ways
-	upgradeCut           // an upgraded connection that one side drops
-	silent               // the handler returns without an answer
+	whole        = iota // both bodies, to their ends
+	early               // an answer before the request is read
+	abortAnswer         // the handler gives up in the middle
+	straggler           // a goroutine of the handler goes on using the answer and the request after it has returned
+	breakRequest        // the request's body fails
+	cancelled           // the edge's context ends in the middle
+	closedEarly         // the answer is closed before its end
+	upgraded            // bytes both ways
+	upgradeCut          // an upgraded connection that one side drops
+	silent              // the handler returns without an answer
 	behaviours
 )
 
