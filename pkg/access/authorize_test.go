@@ -198,6 +198,25 @@ func TestStoreAwayIsToldAgain(t *testing.T) {
 	}
 }
 
+// A change that cannot be followed yet, such as an app of one clinic that does not read, holds up no revocation.
+func TestOneChangeHoldsUpNoOther(t *testing.T) {
+	w := newWorld(t, time.Now)
+	g := w.grant(t, question(w.person(t, "ses_1"), w.apps[0]))
+	defer g.Lease.Release()
+	w.mu.Lock()
+	w.away = true
+	w.mu.Unlock()
+	err := w.follow(t.Context(), []change.Change{
+		{Tenant: "birch", Kind: change.App, ID: "app_2"}, {Tenant: "maple", Kind: change.Session, ID: "ses_1"},
+	})
+	if err == nil {
+		t.Error("what could not be followed was taken as done")
+	}
+	if g.Lease.Context().Err() == nil {
+		t.Error("a revocation waits behind another clinic's change")
+	}
+}
+
 // TestLeasesEndByTime runs hours in a bubble: a download goes on beyond the idle time, an idle WebSocket does not, and
 // nothing outlives the session.
 func TestLeasesEndByTime(t *testing.T) {

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 
 	"go.uber.org/zap"
 
@@ -18,12 +19,12 @@ import (
 func (a *Access) follow(f Follower) {
 	kinds := []change.Kind{change.Session, change.Token, change.Service, change.User, change.App, change.Key}
 	f.Subscribe("access", kinds, func(ctx context.Context, changes []change.Change) error {
+		// All of them, whatever becomes of one: told again later, a revocation would wait for another clinic's app.
+		var faults []error
 		for _, c := range changes {
-			if err := a.changed(ctx, c); err != nil {
-				return err
-			}
+			faults = append(faults, a.changed(ctx, c))
 		}
-		return nil
+		return errors.Join(faults...)
 	})
 }
 
