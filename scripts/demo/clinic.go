@@ -220,22 +220,21 @@ func (c *clinic) waitForOrigin(ctx context.Context) error {
 }
 
 func (c *clinic) explain() {
-	what := "the OSCAR-like application on Tomcat"
+	what, login := "the OSCAR-like application on Tomcat", "OSCAR     oscardoc / mac2002, pin 1117 (the application's own log-in, of the demo alone)\n"
 	switch {
 	case c.origin != "":
-		what = c.origin
+		what, login = c.origin, ""
 	case c.standIn:
 		what = "a stand-in for the OSCAR-like application (this machine has no Tomcat)"
 	}
 	fmt.Printf(`
 Open      https://%[1]s:%[2]d/oscar/     (%[3]s)
 Sign in   as %[4]s; the code arrives at http://127.0.0.1:%[5]d/
-OSCAR     oscardoc / mac2002, pin 1117 (the application's own log-in, of the demo alone)
-
+%[10]s
 Your browser will warn: the certificate comes from a CA made just for this demo, %[6]s.
 Is it well?  curl http://127.0.0.1:%[8]d/ready (edge), http://127.0.0.1:%[9]d/ready (connector)
 State and logs are in %[7]s; kill any of the processes and watch it come back. Ctrl-C stops everything.
-`, appHost, c.edgePort, what, doctor, c.inbox, c.path("edge", "ca", "ca.pem"), c.dir, edgeLoopback, connectorLoopback)
+`, appHost, c.edgePort, what, doctor, c.inbox, c.path("edge", "ca", "ca.pem"), c.dir, edgeLoopback, connectorLoopback, login)
 }
 
 func waitTCP(ctx context.Context, address string) error {
