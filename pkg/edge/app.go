@@ -18,6 +18,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/proxy"
 	"github.com/sallyport-dev/sallyport/pkg/session"
 	"github.com/sallyport-dev/sallyport/pkg/urlpath"
+	"github.com/sallyport-dev/sallyport/pkg/wire"
 )
 
 // serveApp answers a request to a published app: who is it, did another site send it, may they, and then down the tunnel.
@@ -111,7 +112,9 @@ func outcomeError(request, lease context.Context, result proxy.Result) string {
 func (e *Edge) failed(w http.ResponseWriter, r *http.Request, v *visit, err error) {
 	code := fault.CodeOf(err)
 	if r.Context().Err() != nil && code != fault.Denied {
-		return // the browser is gone: nobody is there to tell, and what failed for it alone is no fault of ours
+		// The client went, which is no fault of ours. One that closed its half alone still reads: silence would be a 200 to it.
+		e.problem(w, r, v, wire.CodeClientAbort)
+		return
 	}
 	switch code {
 	case fault.Unauthentic:

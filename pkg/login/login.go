@@ -144,11 +144,10 @@ func (l *Login) count(event string) { l.events.WithLabelValues(event).Inc() }
 
 // failed says that sign-in is out of order and keeps the reason in the log.
 func (l *Login) failed(w http.ResponseWriter, r *http.Request, d web.Door, t id.Tenant, onAppHost bool, err error) {
-	if errors.Is(err, context.Canceled) {
-		return // the browser has gone
+	if !errors.Is(err, context.Canceled) { // else the browser has gone, as far as is known
+		l.count("failed")
+		l.Logger.Error("sign-in step failed", log.Tenant(t), log.RequestID(d.RequestID), zap.String("method", r.Method), zap.Error(err))
 	}
-	l.count("failed")
-	l.Logger.Error("sign-in step failed", log.Tenant(t), log.RequestID(d.RequestID), zap.String("method", r.Method), zap.Error(err))
 	w.Header().Set("Retry-After", "30")
 	l.Pages.Notice(w, r, web.Notice{Door: d, Status: http.StatusServiceUnavailable, Name: web.NoticeUnavailable, URL: "/", OnAppHost: onAppHost})
 }
