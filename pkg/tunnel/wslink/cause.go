@@ -45,7 +45,7 @@ const goAwayText = "yamux protocol error"
 func brokeRules(err error) bool {
 	for _, broken := range []error{
 		yamux.ErrInvalidVersion, yamux.ErrInvalidMsgType, yamux.ErrRecvWindowExceeded, yamux.ErrDuplicateStream,
-		yamux.ErrUnexpectedFlag, websocket.ErrMessageTooBig, errText,
+		yamux.ErrUnexpectedFlag, websocket.ErrMessageTooBig, errText, errPings,
 	} {
 		if errors.Is(err, broken) {
 			return true

@@ -11,12 +11,22 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"golang.org/x/time/rate"
 )
 
 // yamux's header (its spec.md): version, type, flags, stream id, length.
 const (
 	yamuxHeader = 12
 	yamuxData   = 0
+	yamuxPing   = 2
+	yamuxSYN    = 1 // of the flags; on a ping it asks for an answer
+)
+
+// A peer asks for a round trip once in Config.Ping. yamux answers each from a goroutine that waits for its turn to write, so
+// that pings without end from a peer that takes its time to read would fill the memory.
+const (
+	pingsPerSecond = 10
+	pingsAtOnce    = 100
 )
 
 // conn is what yamux reads from and writes to: the payload of binary WebSocket messages, as one stream of bytes.
@@ -34,8 +44,13 @@ type conn struct {
 	// done is closed when the link has ended. From then on yamux writes nothing: its "go away" would race the close frame
 	// and its reason.
 	done <-chan struct{}
-	// heard is when bytes last came, in Unix nanoseconds.
+	// began is when the link was made, and heard how long after that bytes last came: no step of the wall clock may make a
+	// peer look silent, or alive.
+	began time.Time
 	heard atomic.Int64
+	// frames and pings are the reader's.
+	frames frames
+	pings  *rate.Limiter
 
 	// inside holds a token while the rest of a message is read: yamux then holds a stream's mutex, which the closing
 	// handshake's own reading must not prolong.
@@ -46,14 +61,26 @@ type conn struct {
 
 var _ io.ReadWriteCloser = (*conn)(nil)
 
-var errText = errors.New("a WebSocket message that is not binary")
+var (
+	errText  = errors.New("a WebSocket message that is not binary")
+	errPings = errors.New("far too many pings")
+)
+
+// silent is for how long nothing has come.
+func (c *conn) silent() time.Duration {
+	return time.Since(c.began) - time.Duration(c.heard.Load())
+}
 
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.read(p)
 	if n > 0 {
-		c.heard.Store(time.Now().UnixNano())
+		c.heard.Store(int64(time.Since(c.began)))
 		if full := c.take(n); full != nil {
 			return 0, full
+		}
+		if asked := c.frames.pings(p[:n]); asked > 0 && !c.pings.AllowN(time.Now(), asked) {
+			c.broken(errPings)
+			return 0, errPings
 		}
 	}
 	if err != nil {
@@ -90,6 +117,39 @@ func (c *conn) read(p []byte) (int, error) {
 		}
 		return n, err
 	}
+}
+
+// frames follows the boundaries of yamux's frames through the bytes of a connection.
+type frames struct {
+	header [yamuxHeader]byte
+	have   int
+	skip   uint32 // of a data frame's payload
+}
+
+// pings returns how many pings that want an answer end in p.
+func (f *frames) pings(p []byte) (asked int) {
+	for len(p) > 0 {
+		if f.skip > 0 {
+			n := min(f.skip, uint32(len(p)))
+			f.skip, p = f.skip-n, p[n:]
+			continue
+		}
+		n := copy(f.header[f.have:], p)
+		f.have, p = f.have+n, p[n:]
+		if f.have < yamuxHeader {
+			break
+		}
+		f.have = 0
+		switch f.header[1] {
+		case yamuxData:
+			f.skip = binary.BigEndian.Uint32(f.header[8:])
+		case yamuxPing:
+			if binary.BigEndian.Uint16(f.header[2:])&yamuxSYN != 0 {
+				asked++
+			}
+		}
+	}
+	return asked
 }
 
 func (c *conn) Write(p []byte) (int, error) {

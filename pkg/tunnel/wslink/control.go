@@ -41,8 +41,12 @@ func parseMessage(b [messageSize]byte) message {
 	return message{kind: b[0], stream: binary.BigEndian.Uint32(b[1:]), code: binary.BigEndian.Uint32(b[5:])}
 }
 
-// outbox queues messages without ever blocking, so that Reset can be called from anywhere. It holds at most two
-// messages per stream that the link knows.
+// maxWaiting is how many messages may wait for the peer. An honest one takes them as they come; at most two are due for each
+// stream that may be open, and one for each reset that crossed ours.
+const maxWaiting = 8 * manyStreams
+
+// outbox queues messages without ever blocking, so that Reset can be called from anywhere. It never holds more than
+// maxWaiting: a peer that resets streams without end and reads no answer must not grow it.
 type outbox struct {
 	mu    sync.Mutex
 	queue []message
@@ -51,13 +55,25 @@ type outbox struct {
 
 func newOutbox() *outbox { return &outbox{ready: make(chan struct{}, 1)} }
 
-func (o *outbox) put(m message) {
+// put reports whether there was room.
+func (o *outbox) put(m message) bool {
 	o.mu.Lock()
-	o.queue = append(o.queue, m)
+	room := len(o.queue) < maxWaiting
+	if room {
+		o.queue = append(o.queue, m)
+	}
 	o.mu.Unlock()
 	select {
 	case o.ready <- struct{}{}:
 	default:
+	}
+	return room
+}
+
+// tell queues a message for the peer; one that finds no room ends the link. It never blocks.
+func (l *Link) tell(m message) {
+	if !l.outbox.put(m) {
+		l.fail(&tunnel.ClosedError{Reason: tunnel.Reason{Code: tunnel.ReasonProtocol, Message: "the control stream is not read"}})
 	}
 }
 

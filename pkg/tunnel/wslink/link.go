@@ -10,6 +10,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/hashicorp/yamux"
+	"golang.org/x/time/rate"
 
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 )
@@ -67,8 +68,10 @@ func newLink(ws *websocket.Conn, c *cork, socket net.Conn, state tls.ConnectionS
 		resets:   make(map[uint32]tunnel.ResetCode),
 		finished: make(chan struct{}),
 	}
-	l.conn = &conn{ws: ws, cork: c, take: l.take, done: l.ending.Done(), inside: make(chan struct{}, 1), broken: func(err error) { l.fail(closedError(err)) }}
-	l.conn.heard.Store(time.Now().UnixNano())
+	l.conn = &conn{
+		ws: ws, cork: c, take: l.take, done: l.ending.Done(), inside: make(chan struct{}, 1), began: time.Now(),
+		pings: rate.NewLimiter(pingsPerSecond, pingsAtOnce), broken: func(err error) { l.fail(closedError(err)) },
+	}
 	var err error
 	if dialled {
 		l.opening <- struct{}{} // until acceptStreams has opened the control stream, which must be the first

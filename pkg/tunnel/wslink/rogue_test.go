@@ -38,6 +38,27 @@ func TestRoguePeers(t *testing.T) {
 				}
 			}
 		},
+		"resets without end, whose answers are not read": func(t *testing.T, ws *websocket.Conn) {
+			control, err := rogueSession(t, ws).OpenStream()
+			if err != nil {
+				t.Fatal(err)
+			}
+			resets := bytes.Repeat([]byte{1, 0, 0, 0, 2, 0, 0, 0, 1}, 1000)
+			for range 1000 {
+				if _, err := control.Write(resets); err != nil {
+					return
+				}
+			}
+		},
+		"pings without end, whose answers are not read": func(t *testing.T, ws *websocket.Conn) {
+			// yamux: version 0, ping, SYN, stream 0, a number
+			pings := bytes.Repeat([]byte{0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1}, 1000)
+			for range 100 {
+				if ws.Write(t.Context(), websocket.MessageBinary, pings) != nil {
+					return
+				}
+			}
+		},
 		"a first stream that is not the control stream": func(t *testing.T, ws *websocket.Conn) {
 			// yamux: version 0, window update, SYN, stream 7, length 0
 			_ = ws.Write(t.Context(), websocket.MessageBinary, []byte{0, 1, 0, 1, 0, 0, 0, 7, 0, 0, 0, 0})

@@ -89,7 +89,7 @@ func (s *stream) CloseWrite() error {
 // Reset implements tunnel.Stream.
 func (s *stream) Reset(code tunnel.ResetCode) {
 	if s.interrupt(&tunnel.ResetError{Code: code}) {
-		s.link.outbox.put(message{kind: messageReset, stream: s.id, code: uint32(code)})
+		s.link.tell(message{kind: messageReset, stream: s.id, code: uint32(code)})
 	}
 }
 

@@ -174,7 +174,7 @@ func (l *Link) onReset(id uint32, code tunnel.ResetCode) {
 	}
 	l.mu.Unlock()
 	if s == nil {
-		l.outbox.put(message{kind: messageSeen, stream: id})
+		l.tell(message{kind: messageSeen, stream: id})
 		return
 	}
 	l.resetByPeer(s, code)
@@ -182,7 +182,7 @@ func (l *Link) onReset(id uint32, code tunnel.ResetCode) {
 
 func (l *Link) resetByPeer(s *stream, code tunnel.ResetCode) {
 	s.interrupt(&tunnel.ResetError{Code: code, Remote: true})
-	l.outbox.put(message{kind: messageSeen, stream: s.id})
+	l.tell(message{kind: messageSeen, stream: s.id})
 	l.release(s)
 }
 

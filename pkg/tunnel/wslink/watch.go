@@ -40,7 +40,7 @@ func (l *Link) watch() {
 			return
 		case <-timer.C:
 		}
-		left := l.conf.Silence - time.Since(time.Unix(0, l.conn.heard.Load()))
+		left := l.conf.Silence - l.conn.silent()
 		if left <= 0 {
 			l.fail(&tunnel.ClosedError{Reason: tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "the peer does not answer"}})
 			return
