@@ -52,7 +52,8 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case door.Kind == route.SignIn:
 		e.asStranger(w, r, v, e.login.SignInHost(door.Tenant))
 	case strings.HasPrefix(target.Path, route.Reserved+"/"):
-		e.asStranger(w, r, v, e.login.AppDoor(door.Apps[0], door.Tenant))
+		widest := door.Apps[len(door.Apps)-1] // its start page is what most people of this host may open
+		e.asStranger(w, r, v, e.login.AppDoor(widest, door.Tenant))
 	default:
 		e.serveApp(w, r, v, target)
 	}

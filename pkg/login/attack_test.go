@@ -187,6 +187,42 @@ func TestOddTargetsLeadToTheStartPage(t *testing.T) {
 	}
 }
 
+// A bookmark whose target grows on the way must not end in an address that nobody takes.
+func TestEveryTargetCanBeCarried(t *testing.T) {
+	c := newClinic(t)
+	for _, target := range []string{"/x?" + strings.Repeat("&", 4000), "/x?" + strings.Repeat("a=b&", 900), "/x?" + strings.Repeat("'", 4000)} {
+		c.clock.advance(time.Minute)
+		b := newBrowser(t, c)
+		p := c.signInAs(b, "dr.lee@maple.example", target)
+		if p.Code != http.StatusOK || p.url.Host != "oscar.maple.example:8443" || p.url.Path != "/x" && p.url.Path != "/" {
+			t.Errorf("%.10s ended at %.60s with %d", target, p.url, p.Code)
+		}
+		for _, w := range p.passed {
+			if n := len(w.Header().Get("Location")); n > 8<<10 {
+				t.Errorf("%.10s is sent on in %d bytes", target, n)
+			}
+		}
+	}
+}
+
+// Two apps share a host: a sign-in leads to the page of the app that was asked for, whichever the door on the host stands for.
+func TestSeveralAppsOnAHost(t *testing.T) {
+	c := newClinic(t)
+	host := "oscar.maple.example"
+	asked, door := c.apps[host], c.apps[host]
+	asked.Path, door.Path = "/oscar", "/oscar/ws"
+	c.apps[host] = door
+	b := newBrowser(t, c)
+	w := httptest.NewRecorder()
+	c.login.Begin(w, httptest.NewRequest("GET", "https://"+host+"/oscar/x", nil), c.tenants["signin.maple.example"], asked, "/oscar/x?y=1")
+	b.jar.SetCookies(&url.URL{Scheme: "https", Host: host, Path: "/"}, w.Result().Cookies())
+	p := b.submit(b.typed(w.Header().Get("Location")), "/email", url.Values{"email": {"dr.lee@maple.example"}})
+	p = b.submit(p, "/code", url.Values{"code": {c.mail.lastCode(t)}})
+	if p.url.RequestURI() != "/oscar/x?y=1" {
+		t.Errorf("a sign-in for /oscar/x?y=1 led to %s", p.url)
+	}
+}
+
 func TestFormsFromElsewhereDoNothing(t *testing.T) {
 	for name, header := range map[string]map[string]string{
 		"cross-site":       {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.test"},

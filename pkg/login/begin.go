@@ -47,10 +47,15 @@ func (l *Login) Begin(w http.ResponseWriter, r *http.Request, t tenant.Tenant, a
 		flow = session.NewSecret()
 	}
 	site := r.Header.Get("Sec-Fetch-Site")
-	to, err := l.sealJSON(t.ID, "to", destination{
+	d := destination{
 		App: app.ID, Name: app.Name, Host: app.Host, Target: landing(target, app.Path), Flow: secret.Hash(flow),
 		Expires: l.Now().Add(destinationLife), Direct: site == "none" || site == "same-origin",
-	})
+	}
+	to, err := l.sealJSON(t.ID, "to", d)
+	if err == nil && len(to) > maxCarried {
+		d.Target = app.Path
+		to, err = l.sealJSON(t.ID, "to", d)
+	}
 	if err != nil {
 		l.failed(w, r, l.door(r, t, app), t.ID, true, err)
 		return

@@ -16,6 +16,9 @@ const (
 	destinationLife = time.Hour
 	// maxTarget bounds the path and query that survive a sign-in, bytes; longer ones lead to the app's start page.
 	maxTarget = 4 << 10
+	// maxCarried bounds a destination as it travels, beside a code, in a target of 8 KiB: a target that seals to more than
+	// that (JSON writes some characters as six) leads to the app's start page, or there would be no way to sign in for it.
+	maxCarried = 7 << 10
 	// maxSealed bounds what a browser may bring back.
 	maxSealed = 8 << 10
 )

@@ -90,7 +90,8 @@ func (h appDoor) again(w http.ResponseWriter, r *http.Request, to *destination) 
 // the app's guard against foreign links would ask "continue?" after every sign-in. So a sign-in that began with the person's
 // own act goes on from a page of this origin; one that a foreign site began is redirected, and asked about.
 func (h appDoor) open(w http.ResponseWriter, r *http.Request, to *destination) {
-	target := landing(to.Target, h.app.Path)
+	// Begin kept it below the app that was asked for, which need not be the one that this door stands for.
+	target := landing(to.Target, "/")
 	site := r.Header.Get("Sec-Fetch-Site")
 	if site == "" || site == "none" || !to.Direct {
 		h.Pages.Redirect(w, target)
