@@ -29,7 +29,8 @@ func newMemory(now func() time.Time) *memory { return &memory{now: now, used: sh
 
 func (m *memory) above(limit float64) bool {
 	now, last := m.now().UnixNano(), m.looked.Load()
-	if now-last >= int64(lookEvery) && m.looked.CompareAndSwap(last, now) {
+	// A last look that lies ahead was made before the clock was set back.
+	if gap := now - last; (gap >= int64(lookEvery) || gap < -int64(lookEvery)) && m.looked.CompareAndSwap(last, now) {
 		m.share.Store(math.Float64bits(m.used()))
 	}
 	return math.Float64frombits(m.share.Load()) > limit
