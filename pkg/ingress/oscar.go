@@ -52,13 +52,19 @@ func (r *Rule) denies(path, rawQuery string) bool {
 	if protected(segments) {
 		return true
 	}
+	served := false
+	// All contexts that the path is under are asked: one may lie below another.
 	for _, context := range r.Contexts {
 		// A context is another one in other case: that request would reach the web application at the root instead.
-		if urlpath.HasPrefix(path, context) {
-			return r.refused(segments[len(fold(context)):], rawQuery)
+		if !urlpath.HasPrefix(path, context) {
+			continue
 		}
+		if r.refused(segments[len(fold(context)):], rawQuery) {
+			return true
+		}
+		served = true
 	}
-	return !atRoot(segments)
+	return !served && !atRoot(segments)
 }
 
 func (r *Rule) refused(below []string, rawQuery string) bool {

@@ -36,6 +36,11 @@ func TestPresetRefusesInternalPages(t *testing.T) {
 	if open.denies("/oscar/ws/X", "wsdl") || !open.denies("/oscar/html2pdf", "") {
 		t.Error("service_descriptions: allow opens more or less than descriptions")
 	}
+	// An OSCAR below another one's context is refused the same pages, whichever is named first.
+	nested := &load(t, "rules:\n  - origin: http://10.0.0.1\n    preset: oscar\n    context: [/emr, /emr/two]\n").All()[0]
+	if !nested.denies("/emr/two/html2pdf", "") || !nested.denies("/emr/html2pdf", "") || nested.denies("/emr/two/index.jsp", "") {
+		t.Error("a context below another one is judged as a part of that one")
+	}
 	plain := &load(t, "rules:\n  - origin: http://10.0.0.1\n").All()[0]
 	if plain.denies("/oscar/html2pdf", "") {
 		t.Error("a rule without the preset refuses pages")
