@@ -113,6 +113,13 @@ func TestRefresh(t *testing.T) {
 		{"5; url=/x", "5; url=/x", Kept},
 		{"0;URL='http://10.0.0.1/x'", "0;url=https://oscar.maple.example/x", Rewritten},
 		{"0; url=javascript:x", "0; url=javascript:x", Blocked},
+		// Browsers need neither "url=" nor a semicolon (HTML, shared declarative refresh steps).
+		{"0; http://10.0.0.1/x", "0; url=https://oscar.maple.example/x", Rewritten},
+		{"0,http://10.0.0.1/?url=/x", "0,url=https://oscar.maple.example/?url=/x", Rewritten},
+		{" 0 url = \"http://10.0.0.1/x\"", " 0 url=https://oscar.maple.example/x", Rewritten},
+		{"0;//evil.example/", "0;//evil.example/", Blocked},
+		{"5;", "5;", Kept},
+		{"5; /urlaub", "5; /urlaub", Kept},
 	} {
 		if got, v := Refresh(c.value, public); got != c.want || v != c.verdict {
 			t.Errorf("Refresh(%q) = %q, %d", c.value, got, v)

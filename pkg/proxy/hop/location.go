@@ -154,20 +154,28 @@ func hasControl(s string) bool {
 	return false
 }
 
-// Refresh judges the address in a Refresh field ("5; url=…") as Location does.
+// Refresh judges the address in a Refresh field ("5; url=…") as Location does. It finds it as browsers do (HTML, shared
+// declarative refresh steps): behind a semicolon, a comma or a blank, with "url=" or without.
 func Refresh(value, public string, own ...string) (string, Verdict) {
-	i := strings.Index(strings.ToLower(value), "url")
-	if i < 0 {
+	const blank = " \t"
+	rest := strings.TrimLeft(strings.TrimLeft(value, blank), "0123456789.")
+	rest = strings.TrimLeft(rest, blank)
+	if rest != "" && (rest[0] == ';' || rest[0] == ',') {
+		rest = strings.TrimLeft(rest[1:], blank)
+	}
+	before := value[:len(value)-len(rest)]
+	if len(rest) >= len("url") && strings.EqualFold(rest[:len("url")], "url") {
+		if assigned, ok := strings.CutPrefix(strings.TrimLeft(rest[len("url"):], blank), "="); ok {
+			rest = assigned
+		}
+	}
+	target := strings.Trim(rest, blank+"\"'")
+	if target == "" {
 		return value, Kept
 	}
-	target := strings.TrimLeft(value[i+len("url"):], " \t")
-	if !strings.HasPrefix(target, "=") {
-		return value, Kept
-	}
-	target = strings.Trim(target[1:], " \t\"'")
 	judged, verdict := Location(target, public, own...)
 	if verdict != Rewritten {
 		return value, verdict
 	}
-	return value[:i] + "url=" + judged, Rewritten
+	return before + "url=" + judged, Rewritten
 }
