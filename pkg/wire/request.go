@@ -97,7 +97,8 @@ func (h *RequestHead) checkNames() error {
 		return violationf("request head: assertion is too long or not a token")
 	}
 	if h.ClientIP != "" {
-		if _, err := netip.ParseAddr(h.ClientIP); err != nil {
+		// A zone may hold anything (RFC 4007 §11.2), another address in a list too.
+		if _, err := netip.ParseAddr(h.ClientIP); err != nil || !visible(h.ClientIP, maxName) || strings.ContainsAny(h.ClientIP, ",;\"") {
 			return violationf("request head: client address")
 		}
 	}

@@ -185,6 +185,7 @@ func TestRefusedHeads(t *testing.T) {
 		"h2c":                 func(h *wire.RequestHead) { h.Upgrade, h.ContentLength, h.ExpectContinue = "h2c", 0, false },
 		"upgrade with a body": func(h *wire.RequestHead) { h.Upgrade, h.ExpectContinue = "websocket", false },
 		"client address":      func(h *wire.RequestHead) { h.ClientIP = "1.2.3.4, 5.6.7.8" },
+		"client address zone": func(h *wire.RequestHead) { h.ClientIP = "fe80::1%x, 127.0.0.1" },
 		"assertion":           func(h *wire.RequestHead) { h.Assertion = "a b" },
 		"hops":                func(h *wire.RequestHead) { h.Hop = wire.MaxHop + 1 },
 		"tenant":              func(h *wire.RequestHead) { h.Tenant = "a\nb" },
