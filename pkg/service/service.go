@@ -33,7 +33,7 @@ func (n *Notifier) Ready() { n.send(daemon.SdNotifyReady) }
 func (n *Notifier) Stopping() { n.send(daemon.SdNotifyStopping) }
 
 // statusEvery is how often the status line is looked at where no watchdog wants more.
-const statusEvery = 10 * time.Second
+const statusEvery = 2 * time.Second
 
 // Watch feeds the watchdog and keeps the status line current until ctx ends; it returns nil then. status is called each time
 // before the watchdog is fed: a process in which it hangs is restarted.
