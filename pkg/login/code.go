@@ -115,6 +115,11 @@ func (h signInHost) signIn(w http.ResponseWriter, r *http.Request, code emailotp
 		Tenant: h.t.ID, User: user.ID, Methods: []string{emailotp.Method}, SignInHost: h.t.SignInHost,
 		Client: clientFamily(r.UserAgent()), Source: session.SourceOf(r.RemoteAddr),
 	})
+	if fault.Is(err, fault.Denied) || fault.Is(err, fault.NotFound) {
+		h.count("wrong") // disabled or deleted just now
+		h.Pages.Redirect(w, h.withTo("/code?problem=wrong", text))
+		return
+	}
 	if err != nil {
 		h.failed(w, r, h.doorTo(r, to), h.t.ID, false, err)
 		return

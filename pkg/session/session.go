@@ -65,7 +65,7 @@ type Handoff struct {
 
 // Store keeps sessions, references and handoffs. Writes are durable when they return.
 type Store interface {
-	// CreateSession stores a new session with the sign-in host's reference to it.
+	// CreateSession stores a new session with the sign-in host's reference to it; fault.Denied when its user is disabled.
 	CreateSession(ctx context.Context, s Session, signIn Reference) error
 	// Session returns the session of a reference presented at host; fault.NotFound when there is none.
 	SessionByReference(ctx context.Context, tenant id.Tenant, hash, host string) (Session, error)

@@ -44,6 +44,15 @@ func (s sessions) CreateSession(ctx context.Context, one session.Session, signIn
 		case err != nil:
 			return err
 		}
+		// Who was locked out while they signed in has no session that SetDisabled ended, and must not be given one now.
+		var disabled int64
+		err = tx.QueryRowContext(ctx, `SELECT disabled FROM users WHERE tenant = $1 AND id = $2`, one.Tenant, one.User).Scan(&disabled)
+		switch {
+		case err != nil:
+			return err
+		case disabled != 0:
+			return fault.New(fault.Denied, "the user is locked out")
+		}
 		return tx.addReference(ctx, signIn)
 	})
 }

@@ -30,6 +30,16 @@ func testSessions(t *testing.T, s Stores) {
 	wantCode(t, "a session of nobody", s.Sessions.CreateSession(ctx, ghost,
 		session.Reference{Tenant: maple, Hash: "g", Session: ghost.ID, Host: ref.Host}), fault.NotFound)
 
+	roy := user(maple, "p.roy@clinic.example")
+	roy.Disabled = true
+	must(t, s.Identity.CreateUser(ctx, roy))
+	locked := one
+	locked.ID, locked.User = id.NewSession(), roy.ID
+	wantCode(t, "a session of somebody who is locked out", s.Sessions.CreateSession(ctx, locked,
+		session.Reference{Tenant: maple, Hash: "r", Session: locked.ID, Host: ref.Host}), fault.Denied)
+	_, err = s.Sessions.Session(ctx, maple, locked.ID)
+	wantCode(t, "the session that was refused", err, fault.NotFound)
+
 	seen := moment.Add(10 * time.Minute)
 	must(t, s.Sessions.Touch(ctx, maple, one.ID, seen))
 	must(t, s.Sessions.Touch(ctx, maple, one.ID, moment.Add(time.Minute))) // late news moves nothing back
