@@ -16,6 +16,7 @@ func lockState(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
+	_ = adopt(f, dir) // for who runs next; no reason not to run now
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("another connector runs with the state in %s", dir)
@@ -24,7 +25,7 @@ func lockState(dir string) (unlock func(), err error) {
 }
 
 // adopt gives a file that root wrote to whoever owns its directory: under systemd the connector runs as a user of its own,
-// and root enrols it.
+// and root enrols it, or runs it once to see whether it works.
 func adopt(f *os.File, dir string) error {
 	if os.Geteuid() != 0 {
 		return nil
