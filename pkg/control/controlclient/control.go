@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"io"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
@@ -25,9 +24,9 @@ type control struct {
 	sequence uint64
 	probe    uint64    // the oldest heartbeat that is not answered
 	sent     time.Time // when it was sent; zero while all are answered
-
-	answered atomic.Int64 // when the last heartbeat was answered, Unix nanoseconds
-	trip     atomic.Int64 // how long that took, nanoseconds
+	// answered is when a heartbeat was answered last, with its monotonic reading; trip is how long that took.
+	answered time.Time
+	trip     time.Duration
 }
 
 func newControl(s tunnel.Stream) *control {
@@ -107,7 +106,13 @@ func (c *control) acknowledged(sequence uint64) time.Duration {
 	now := time.Now()
 	trip := max(now.Sub(c.sent), 1)
 	c.sent = time.Time{}
-	c.answered.Store(now.UnixNano())
-	c.trip.Store(int64(trip))
+	c.answered, c.trip = now, trip
 	return trip
+}
+
+// roundTrip returns when a heartbeat was answered last and how long that took.
+func (c *control) roundTrip() (at time.Time, took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.answered, c.trip
 }

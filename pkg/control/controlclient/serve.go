@@ -87,12 +87,7 @@ func (l *Link) beat(h Handlers) {
 }
 
 // RoundTrip tells when a heartbeat was answered last, and how long that took; zero before the first.
-func (l *Link) RoundTrip() (at time.Time, took time.Duration) {
-	if n := l.control.answered.Load(); n != 0 {
-		at = time.Unix(0, n)
-	}
-	return at, time.Duration(l.control.trip.Load())
-}
+func (l *Link) RoundTrip() (at time.Time, took time.Duration) { return l.control.roundTrip() }
 
 // Leave tells the edge to send no more exchanges on this link; those that run go on.
 func (l *Link) Leave(within time.Duration) error {
