@@ -32,6 +32,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	group := &run.Group{}
 	for _, part := range []run.Part{
 		{Name: "record", Run: e.recorder.Run},
+		{Name: "exchanges", Run: e.concluded},
 		{Name: "changes", Run: e.follower.Run},
 		{Name: "housekeeping", Run: e.housekeeping},
 		{Name: "certificates", Run: e.certs.Run},
@@ -66,6 +67,26 @@ func serve(ctx context.Context, server *http.Server, l net.Listener) error {
 		return err
 	}
 	<-ctx.Done()
+	return nil
+}
+
+// concludeLimit is how long exchanges that were cut have to conclude; it is less than a part of the process has.
+const concludeLimit = 3 * time.Second
+
+// concluded returns when ctx has ended and no exchange is left. Those over WebSockets are not the HTTP server's to wait for,
+// and what becomes of any is on record only if the recorder outlives it.
+func (e *Edge) concluded(ctx context.Context) error {
+	<-ctx.Done()
+	limit, tick := time.NewTimer(concludeLimit), time.NewTicker(5*time.Millisecond)
+	defer limit.Stop()
+	defer tick.Stop()
+	for e.access.Leases() > 0 {
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			return nil
+		}
+	}
 	return nil
 }
 

@@ -25,7 +25,7 @@ type open struct {
 // openBoth starts a download that nobody finishes and a WebSocket that echoes, and returns once both carry bytes.
 func (d doctor) openBoth() open {
 	d.t.Helper()
-	o := open{make(chan error, 1), make(chan error, 1)}
+	o := open{download: make(chan error, 1)}
 	resp, err := d.Navigate(context.Background(), d.w.URL("/oscar/servlet/BackupDownload?bytes=1000000000000"))
 	if err != nil || resp.StatusCode != http.StatusOK {
 		d.t.Fatalf("download: %v, %v", resp, err)
@@ -37,6 +37,13 @@ func (d doctor) openBoth() open {
 		_, err := io.Copy(io.Discard, resp.Body)
 		o.download <- err
 	}()
+	o.socket = d.openSocket()
+	return o
+}
+
+// openSocket starts a WebSocket that echoes; what ends it comes through the channel.
+func (d doctor) openSocket() chan error {
+	d.t.Helper()
 	header := http.Header{"Origin": {strings.TrimSuffix(d.w.URL("/"), "/")}}
 	one := edgetest.NewVisitor(edgetest.VisitorConfig{Edge: d.w.EdgeAddr(), Roots: d.w.Roots, HTTP1: true})
 	d.t.Cleanup(one.Close)
@@ -51,11 +58,12 @@ func (d doctor) openBoth() open {
 	if _, text, err := ws.Read(d.ctx()); err != nil || !strings.Contains(string(text), "hello") {
 		d.t.Fatalf("websocket echo: %q, %v", text, err)
 	}
+	ended := make(chan error, 1)
 	go func() {
 		_, _, err := ws.Read(context.Background())
-		o.socket <- err
+		ended <- err
 	}()
-	return o
+	return ended
 }
 
 func (o open) mustEnd(t *testing.T) {
