@@ -232,7 +232,9 @@ func (s *stress) ask(number uint64, rnd *rand.Rand) {
 	head := wire.RequestHead{
 		Exchange: number, RequestID: "r" + text, Tenant: "maple", Site: "main", App: "oscar", Method: "POST", Scheme: "https",
 		Host: "oscar.maple.localhost", Path: "/oscar/x", ContentLength: int64(size), Header: wire.Header{
-			{Name: "X-Number", Value: text}, {Name: "X-Do", Value: strconv.Itoa(behaviour)}, {Name: "X-Size", Value: strconv.Itoa(size)},
+			{Name: "X-Number", Value: text},
+			{Name: "X-Do", Value: strconv.Itoa(behaviour)},
+			{Name: "X-Size", Value: strconv.Itoa(size)},
 			{Name: "X-Pad", Value: string(bytes.Repeat([]byte{'a' + byte(number%26)}, rnd.IntN(5000)))},
 		},
 	}
