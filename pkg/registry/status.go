@@ -81,22 +81,25 @@ func (r *Registry) find(tenant id.Tenant, siteID id.Site, link tunnel.Link) *mem
 	return s.members[i]
 }
 
-// Broadcast sends a control message on one link of every process of a tenant's connectors, or of all tenants when tenant is
-// empty. It returns how many took it.
+// Broadcast sends a control message on every link of a tenant's connectors, or of all tenants when tenant is empty. It returns
+// how many processes took it. One link of each would not do: that a link's queue takes a message does not mean that the link
+// still lives, and after a network change the dead one is found only seconds after its sibling has joined. So messages that
+// are broadcast must bear being heard twice.
 func (r *Registry) Broadcast(tenant id.Tenant, message *tunnelv1.Control) int {
 	sent := 0
 	for _, group := range r.controls(tenant) {
+		took := false
 		for _, control := range group {
-			if control(message) == nil {
-				sent++
-				break
-			}
+			took = control(message) == nil || took
+		}
+		if took {
+			sent++
 		}
 	}
 	return sent
 }
 
-// controls groups the ways to send by process; messages concern the process, not the link.
+// controls groups the ways to send by process.
 func (r *Registry) controls(tenant id.Tenant) map[string][]func(*tunnelv1.Control) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
