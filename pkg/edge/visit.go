@@ -2,6 +2,7 @@ package edge
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 
@@ -97,7 +98,26 @@ func (e *Edge) publicServer() *http.Server {
 	if err != nil {
 		errorLog = zap.NewStdLog(e.logger) // cannot be: debug is a level
 	}
-	server := &http.Server{Handler: guard.Pace(e), TLSConfig: e.certs.TLSConfig(), ErrorLog: errorLog}
+	server := &http.Server{Handler: e.caught(guard.Pace(e)), TLSConfig: e.certs.TLSConfig(), ErrorLog: errorLog}
 	guard.Server(server)
 	return server
+}
+
+// caught tells of a panic, which net/http would write among the broken handshakes, and lets the connection or stream break. It
+// says what kind it was and where; the words could hold something of the request.
+func (e *Edge) caught(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			fault := recover()
+			if fault == nil {
+				return
+			}
+			if fault != http.ErrAbortHandler { //nolint:errorlint // the very value, as net/http compares it
+				e.refused.WithLabelValues("panic").Inc()
+				e.logger.Error("a request ended in a panic", zap.String("kind", fmt.Sprintf("%T", fault)), zap.Stack("stack"))
+			}
+			panic(http.ErrAbortHandler)
+		}()
+		next.ServeHTTP(w, r)
+	})
 }
