@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	stdlog "log"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -50,6 +51,8 @@ func (p *program) runCommand() *cobra.Command {
 			if err != nil {
 				return &usageError{err}
 			}
+			stdlog.SetFlags(0)
+			stdlog.SetOutput(log.Std(logger))
 			p.config.Logger = logger
 			c, err := connector.New(p.config)
 			if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	stdlog "log"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -35,6 +36,8 @@ func (p *program) serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			stdlog.SetFlags(0)
+			stdlog.SetOutput(log.Std(logger))
 			e, err := edge.New(cmd.Context(), p.config, logger)
 			if err != nil {
 				return err
