@@ -33,7 +33,7 @@ type Config struct {
 	Key       ed25519.PrivateKey
 	// Pinned holds the edge's root key; the key sets that the edge sends go into it.
 	Pinned *token.Pinned
-	// Clock is set from what the edge says.
+	// Clock is set from what the edge says, once it has proved to be the edge.
 	Clock *Clock
 	// Instance names this run of this process: 32 hexadecimal digits.
 	Instance string
@@ -54,6 +54,8 @@ type Link struct {
 
 	control *control
 	cfg     Config
+	// claimed is the peer's clock until it has proved to be the edge; then it sets cfg.Clock.
+	claimed Clock
 }
 
 // RefusedError is a Goodbye in place of an open link.
@@ -161,7 +163,7 @@ func (l *Link) register(exporter []byte) error {
 	case len(h.GetNonce()) != proofBytes || h.GetEdgeTimeMs() < earliestEdgeTime:
 		return fmt.Errorf("%w: malformed hello", ErrNotOurEdge)
 	}
-	l.cfg.Clock.set(h.GetEdgeTimeMs())
+	l.claimed.set(h.GetEdgeTimeMs())
 	proof, err := token.SignLinkProof(l.cfg.Key, l.cfg.Connector, h.GetNonce(), exporter)
 	if err != nil {
 		return err
@@ -179,7 +181,7 @@ func (l *Link) believe(nonce, exporter []byte) error {
 	if r == nil {
 		return errors.New("the edge did not register this connector")
 	}
-	now := l.cfg.Clock.Now()
+	now := l.claimed.Now()
 	for _, set := range r.GetKeySets() {
 		// A set that is older than the one held is no fault: two links open at once.
 		if err := l.cfg.Pinned.Update(set, now); err != nil && !errors.Is(err, token.ErrOlder) {
@@ -192,6 +194,7 @@ func (l *Link) believe(nonce, exporter []byte) error {
 	if r.GetGeneration() == 0 || r.GetTenant() == "" || r.GetSite() == "" {
 		return errors.New("the edge's registration is incomplete")
 	}
+	l.cfg.Clock.set(l.claimed.Now().UnixMilli())
 	l.Generation, l.Tenant, l.Site = r.GetGeneration(), id.Tenant(r.GetTenant()), id.Site(r.GetSite())
 	l.Heartbeat = min(max(time.Duration(r.GetHeartbeatMs())*time.Millisecond, 500*time.Millisecond), 10*time.Second)
 	return nil

@@ -128,7 +128,11 @@ func TestConnectorBelievesItsEdgeAlone(t *testing.T) {
 					edge.play(t, accepted)
 				}()
 				begun := time.Now()
-				_, err := controlclient.Open(t.Context(), dialed, w.client())
+				cfg := w.client()
+				_, err := controlclient.Open(t.Context(), dialed, cfg)
+				if off := cfg.Clock.Offset(); off.Abs() > time.Second {
+					t.Errorf("an edge that is not believed set the clock by %v", off)
+				}
 				if err == nil || time.Since(begun) > 6*time.Second {
 					t.Errorf("%v after %v", err, time.Since(begun))
 				}
