@@ -60,14 +60,23 @@ func (c *carrying) fields(head *wire.ResponseHead) error {
 	return nil
 }
 
-// answer writes head, body and trailer. Only an answer without a length is flushed in between.
-func (c *carrying) answer(resp *exchange.Response) {
+// take writes the answer's fields. False means that they may not leave and that the browser got a page instead, with nothing
+// of them.
+func (c *carrying) take(head *wire.ResponseHead) bool {
 	before := maps.Clone(c.w.Header())
-	if err := c.fields(&resp.Head); err != nil {
+	if err := c.fields(head); err != nil {
 		clear(c.w.Header())
 		maps.Copy(c.w.Header(), before)
 		c.cause = err
 		c.page(wire.CodeOriginProtocol, 0)
+		return false
+	}
+	return true
+}
+
+// answer writes head, body and trailer. Only an answer without a length is flushed in between.
+func (c *carrying) answer(resp *exchange.Response) {
+	if !c.take(&resp.Head) {
 		return
 	}
 	h, status, length := c.w.Header(), resp.Head.Status, resp.Head.ContentLength

@@ -19,9 +19,7 @@ const switchWait = 10 * time.Second
 // join makes the browser's connection and the exchange one pipe until either ends or the lease does. No timer runs on it:
 // how long a socket may live is the session's business.
 func (c *carrying) join(resp *exchange.Response, far exchange.Conn) {
-	if err := c.fields(&resp.Head); err != nil {
-		c.cause = err
-		c.result.ErrorCode = wire.CodeOriginProtocol
+	if !c.take(&resp.Head) {
 		return
 	}
 	conn, buffered, err := c.control.Hijack()
