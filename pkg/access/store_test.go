@@ -100,6 +100,7 @@ func realWorld(t *testing.T) (*store.DB, *access.Access, string) {
 	must(db.Sessions().CreateSession(ctx, s, session.Reference{
 		Tenant: "maple", Hash: secret.Hash(value), Session: "ses_1", Host: "oscar.maple.example", Created: now,
 	}))
+	must(follower.Begin(ctx)) // as the edge does: what changes from here on is followed, however late Run gets its turn
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 2)
 	go func() { done <- recorder.Run(running) }()
