@@ -118,9 +118,13 @@ func (in *Ingress) report(x *exchange.Incoming, rule *Rule, f *failure) {
 	if f.code == wire.CodeClientAbort || f.code == wire.CodeDenied {
 		level = zap.DebugLevel
 	}
+	why := zap.Skip()
+	if f.cause != nil {
+		why = zap.String("error", log.Unquoted(f.cause.Error())) // net/http repeats what it cannot read of an answer
+	}
 	if entry := in.logger.Check(level, "exchange failed at the origin"); entry != nil {
 		entry.Write(log.RequestID(id.Request(x.Head.RequestID)), log.Tenant(id.Tenant(x.Head.Tenant)),
 			log.Site(id.Site(x.Head.Site)), log.App(id.App(x.Head.App)), zap.String("rule", rule.Name()),
-			zap.String("code", f.code), zap.Error(f.cause))
+			zap.String("code", f.code), why)
 	}
 }

@@ -86,3 +86,42 @@ func TestWhatALibraryQuotesIsNotLogged(t *testing.T) {
 		t.Errorf("logged %s", text)
 	}
 }
+
+// The errors of net/http for answers that are none repeat them.
+func TestWhatAnErrorQuotesIsCutOff(t *testing.T) {
+	const chart = "HIN 9876543217"
+	for _, answer := range []string{
+		chart + "\r\n\r\n", "HTTP/1.1 " + chart + "\r\n\r\n", "HTTP/1.1 200 OK\r\n" + chart + "\r\n\r\n", "HTTP/1.1 200 OK\r\n " + chart + "\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: " + chart + "\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: " + chart + "\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chart + "\r\n",
+		chart + "/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nX: \x00" + chart + "\r\n\r\n",
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			if c, err := l.Accept(); err == nil {
+				_, _ = c.Read(make([]byte, 4096))
+				_, _ = c.Write([]byte(answer))
+				_ = c.Close()
+			}
+		}()
+		transport := &http.Transport{DisableKeepAlives: true}
+		r, err := http.NewRequest(http.MethodGet, "http://"+l.Addr().String(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := transport.RoundTrip(r)
+		if err == nil {
+			_, err = new(bytes.Buffer).ReadFrom(resp.Body)
+			_ = resp.Body.Close()
+		}
+		_ = l.Close()
+		if err == nil {
+			t.Errorf("%q is an answer to net/http", answer)
+		} else if words := log.Unquoted(err.Error()); strings.Contains(words, "9876543217") || words == "" {
+			t.Errorf("%q: %s", answer, words)
+		}
+	}
+}
