@@ -50,7 +50,7 @@ func (i Identity) Target() (tunnel.Target, error) {
 	if err != nil {
 		return tunnel.Target{}, fmt.Errorf("edge URL: %w", err)
 	}
-	t := tunnel.Target{URL: u, TLS: &tls.Config{MinVersion: tls.VersionTLS13, ServerName: u.Hostname()}}
+	t := tunnel.Target{URL: u, Known: new(tunnel.Addresses), TLS: &tls.Config{MinVersion: tls.VersionTLS13, ServerName: u.Hostname()}}
 	switch {
 	case i.CAPin != "":
 		if err := certs.CheckPin(i.CAPin); err != nil {

@@ -29,19 +29,25 @@ func Race(ctx context.Context, target Target, first, second Dialer, lead time.Du
 }
 
 // FirstAddress resolves the target anew and tries its addresses in order, each with a quarter of a second's head start over
-// the next. It returns the first link that is up; slower ones are closed.
+// the next. It returns the first link that is up; slower ones are closed. While DNS is down it tries the addresses at which the
+// edge was last reached.
 func FirstAddress(ctx context.Context, target Target, dial func(context.Context, netip.AddrPort) (Link, error)) (Link, error) {
 	host, port, err := target.HostPort()
 	if err != nil {
 		return nil, err
 	}
-	addrs, err := Resolve(ctx, host)
+	addrs, err := target.Known.resolve(ctx, host)
 	if err != nil {
 		return nil, err
 	}
-	return stagger(ctx, len(addrs), addressLead, func(ctx context.Context, i int) (Link, error) {
+	link, err := stagger(ctx, len(addrs), addressLead, func(ctx context.Context, i int) (Link, error) {
 		return dial(ctx, netip.AddrPortFrom(addrs[i], port))
 	}, closeLoser)
+	if err != nil {
+		return nil, err
+	}
+	target.Known.remember(host, addrs)
+	return link, nil
 }
 
 func closeLoser(l Link) {

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -39,4 +41,36 @@ func Resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 		return nil, fmt.Errorf("resolve: %s has no address", host)
 	}
 	return addrs, nil
+}
+
+// Addresses remembers where an edge was last reached, for dials while DNS is down: which edge answers there, TLS says. The zero
+// value remembers nothing, and so does nil. It is safe for concurrent use.
+type Addresses struct {
+	mu   sync.Mutex // guards both
+	host string
+	last []netip.Addr
+}
+
+// resolve asks DNS, always, and gives what is remembered only when that fails.
+func (a *Addresses) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+	found, err := Resolve(ctx, host)
+	if err == nil || a == nil || ctx.Err() != nil {
+		return found, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.host != host || len(a.last) == 0 {
+		return nil, err
+	}
+	return slices.Clone(a.last), nil
+}
+
+// remember notes addresses of host among which the edge was.
+func (a *Addresses) remember(host string, found []netip.Addr) {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.host, a.last = host, slices.Clone(found)
 }

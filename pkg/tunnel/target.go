@@ -18,6 +18,8 @@ type Target struct {
 	ServerName string
 	// TLS says whom to trust and who we are. It is cloned; protocol names and versions are the transport's.
 	TLS *tls.Config
+	// Known remembers where the edge was, for when DNS is down; nil does without.
+	Known *Addresses
 }
 
 // HostPort returns where to connect to.
