@@ -2,6 +2,7 @@ package controlserver
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -20,22 +21,26 @@ func Follows() []change.Kind { return []change.Kind{change.Connector, change.Key
 // Follow acts on changes of the store: a revoked connector's links are cut, a rotated key set is handed on, a revoked
 // session's exchanges are ended at the connectors. An error asks to be called again with the same changes.
 func (s *Server) Follow(ctx context.Context, changes []change.Change) error {
+	// All of them, whatever becomes of one: told again later, a revocation would wait for another connector's row.
+	var faults []error
 	keys := false
 	for _, c := range changes {
 		switch c.Kind {
 		case change.Connector:
-			if err := s.CheckConnector(ctx, id.Connector(c.ID)); err != nil {
-				return err
-			}
+			faults = append(faults, s.CheckConnector(ctx, id.Connector(c.ID)))
 		case change.Session:
 			s.RevokeSession(c.Tenant, id.Session(c.ID))
 		case change.Key:
 			keys = true
 		}
 	}
-	if !keys {
-		return nil
+	if keys {
+		faults = append(faults, s.keysChanged(ctx))
 	}
+	return errors.Join(faults...)
+}
+
+func (s *Server) keysChanged(ctx context.Context) error {
 	if err := s.cfg.Keyring.Reload(ctx); err != nil {
 		return err
 	}
