@@ -16,7 +16,7 @@ import (
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v := &visit{request: id.NewRequest()}
 	r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
-	w.Header().Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+	w.Header().Set("Strict-Transport-Security", "max-age=31536000")
 
 	host, refusal := guard.Host(r)
 	if refusal != nil {
