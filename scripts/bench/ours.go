@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// path is one way from the load generator to the origin, running.
+type path struct {
+	base, dial, roots string
+	header            map[string]string
+	programs          []*program // whose processor time counts; the last is stopped first
+}
+
+// work fills in how the origin is reached over the path.
+func (p *path) work(w work) work {
+	w.Base, w.Dial, w.Roots, w.Header = p.base, p.dial, p.roots, p.header
+	for _, program := range p.programs {
+		w.Groups = append(w.Groups, program.group())
+	}
+	return w
+}
+
+func (p *path) stop() {
+	for i := len(p.programs) - 1; i >= 0; i-- {
+		p.programs[i].stop()
+	}
+}
+
+// place is where the parts of a path run: browsers and the edge on one host, connector and origin on the other. On loopback
+// both are this machine.
+type place struct {
+	near, far  *host
+	originAddr string
+}
+
+const (
+	edgePort   = 18443
+	originPort = 18080
+	appHost    = "oscar.bench.test"
+)
+
+// edgeHost must lead to the edge: on loopback by RFC 6761, on a link by a hosts file.
+func (p place) edgeHost() string {
+	if p.near.ns == nil {
+		return "edge.localhost"
+	}
+	return "edge.bench.test"
+}
+
+// ours starts an edge and a connector of ours with everything on: TLS in front, access token, policy, decision record.
+// Transport is the connector's.
+func (b *bench) ours(ctx context.Context, at place, bin, transport string) (*path, error) {
+	s := &sallyport{bench: b, place: at, bin: bin}
+	var err error
+	if s.dir, err = os.MkdirTemp(b.dir, "sallyport-"); err != nil {
+		return nil, err
+	}
+	p := &path{
+		base: fmt.Sprintf("https://%s:%d", appHost, edgePort), dial: fmt.Sprintf("%s:%d", at.near.ip, edgePort),
+		roots: filepath.Join(s.dir, "edge", "ca", "ca.pem"),
+	}
+	if err := s.setUp(ctx, p, transport); err != nil {
+		p.stop()
+		return nil, err
+	}
+	return p, nil
+}
+
+// sallyport is an edge and a connector being set up.
+type sallyport struct {
+	*bench
+	place
+	bin, dir string
+}
+
+func (s *sallyport) file(name string) string { return filepath.Join(s.dir, name) }
+
+func (s *sallyport) setUp(ctx context.Context, p *path, transport string) error {
+	if err := s.configure(transport); err != nil {
+		return err
+	}
+	if _, err := s.edge(ctx, "init"); err != nil {
+		return err
+	}
+	if err := s.handOver(); err != nil {
+		return err
+	}
+	edge, err := s.start(launch{name: "edge", on: s.near, asGuest: true, args: s.serveEdge()})
+	if err != nil {
+		return err
+	}
+	p.programs = append(p.programs, edge)
+	if err := await(ctx, "the edge's admin socket", p.programs, func() error { _, err := s.edge(ctx, "tenant", "list"); return err }); err != nil {
+		return err
+	}
+	if err := s.publish(ctx, p); err != nil {
+		return err
+	}
+	if err := s.enrol(ctx); err != nil {
+		return err
+	}
+	connector, err := s.start(launch{name: "connector", on: s.far, asGuest: true, args: s.runConnector()})
+	if err != nil {
+		return err
+	}
+	p.programs = append(p.programs, connector)
+	return await(ctx, "a link", p.programs, func() error {
+		out, err := s.edge(ctx, "connector", "list", "--output", "json")
+		if err == nil && !strings.Contains(out, `"transport"`) {
+			err = errors.New("the connector has none yet")
+		}
+		return err
+	})
+}
+
+func (s *sallyport) serveEdge() []string {
+	return []string{filepath.Join(s.bin, "edge"), "serve", "--config", s.file("edge.yaml")}
+}
+
+func (s *sallyport) runConnector() []string {
+	return []string{filepath.Join(s.bin, "connector"), "run", "--config", s.file("connector.yaml")}
+}
+
+// configure writes the files of both programs.
+func (s *sallyport) configure(transport string) error {
+	s.near.hosts, s.far.hosts = s.file("hosts"), s.file("hosts")
+	for name, text := range map[string]string{
+		"hosts": fmt.Sprintf("127.0.0.1 localhost\n%s %s\n", s.near.ip, s.edgeHost()),
+		"edge.yaml": fmt.Sprintf("state_dir: %s\nhost: %s\nlisten: %s:%d\nloopback: 127.0.0.1:0\n",
+			s.file("edge"), s.edgeHost(), s.near.ip, edgePort),
+		"ingress.yaml": fmt.Sprintf("rules:\n  - host: %s\n    origin: http://%s\n  - status: 404\n", appHost, s.originAddr),
+		"connector.yaml": fmt.Sprintf("state_dir: %s\ningress: %s\nloopback: 127.0.0.1:0\ntransport: %s\n",
+			s.file("connector"), s.file("ingress.yaml"), transport),
+	} {
+		if err := os.WriteFile(s.file(name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return os.Mkdir(s.file("connector"), 0o700)
+}
+
+// handOver gives everything to the user that the programs run as.
+func (s *sallyport) handOver() error {
+	if s.near.ns == nil {
+		return nil
+	}
+	return filepath.WalkDir(s.dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, guest, guest)
+	})
+}
+
+// edge runs one command of the edge program, whose answer it returns.
+func (s *sallyport) edge(ctx context.Context, args ...string) (string, error) {
+	return command(ctx, s.near, filepath.Join(s.bin, "edge"), append(args, "--config", s.file("edge.yaml"))...)
+}
+
+func command(ctx context.Context, on *host, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	var out, faults strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &faults
+	err := on.within(cmd.Start)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w: %s", filepath.Base(name), args[0], err, strings.TrimSpace(faults.String()))
+	}
+	return strings.TrimSpace(out.String()), nil
+}
+
+// publish makes clinic, site and app, and the token that the load generator carries.
+func (s *sallyport) publish(ctx context.Context, p *path) error {
+	for _, args := range [][]string{
+		{"tenant", "create", "bench", "--name", "Bench"},
+		{"site", "create", "main"},
+		{"app", "create", "--host", appHost, "--site", "main", "--allow-service", "bench"},
+	} {
+		if _, err := s.edge(ctx, args...); err != nil {
+			return err
+		}
+	}
+	token, err := s.edge(ctx, "token", "mint", "bench")
+	p.header = map[string]string{"Sallyport-Access-Token": token}
+	return err
+}
+
+// enrol pastes the invitation, on the connector's machine.
+func (s *sallyport) enrol(ctx context.Context) error {
+	text, err := s.edge(ctx, "connector", "invite")
+	if err != nil {
+		return err
+	}
+	words := strings.Fields(text)
+	if len(words) < 2 || words[0] != "connector" {
+		return fmt.Errorf("unexpected invitation %q", text)
+	}
+	for i, w := range words {
+		words[i] = strings.Trim(w, "'")
+	}
+	args := append([]string{filepath.Join(s.bin, "connector")}, words[1:]...)
+	enroller, err := s.start(launch{name: "enroll", on: s.far, asGuest: true, args: append(args, "--config", s.file("connector.yaml"))})
+	if err != nil {
+		return err
+	}
+	<-enroller.done
+	if !enroller.cmd.ProcessState.Success() {
+		return fmt.Errorf("connector enroll: %s", enroller.tail())
+	}
+	return nil
+}
