@@ -57,7 +57,7 @@ func (h *health) probed(now time.Time, status int, problem string) {
 // Health reports each origin once, in the order of the rules.
 func (in *Ingress) Health() []OriginHealth {
 	var all []OriginHealth
-	for _, o := range in.distinct() {
+	for _, o := range in.current.Load().distinct() {
 		all = append(all, o.report())
 	}
 	return all
@@ -72,17 +72,6 @@ func (o *origin) report() OriginHealth {
 		Origin: o.rule.Origin.String(), Healthy: lately && h.problem == "", Answered: h.answeredAt, Probed: h.when,
 		Status: h.status, Problem: h.problem, Waiting: o.queue.load(),
 	}
-}
-
-// Run probes the origins, at once and then at their intervals, until ctx ends; it always returns nil.
-func (in *Ingress) Run(ctx context.Context) error {
-	var all sync.WaitGroup
-	for _, o := range in.distinct() {
-		all.Go(func() { o.watch(ctx) })
-	}
-	all.Wait()
-	in.Close()
-	return nil
 }
 
 func (o *origin) watch(ctx context.Context) {
@@ -125,17 +114,4 @@ func (o *origin) probe(ctx context.Context) {
 		problem = fmt.Sprintf("status %d", resp.StatusCode)
 	}
 	o.health.probed(o.now(), resp.StatusCode, problem)
-}
-
-// distinct lists the origins that rules share once.
-func (in *Ingress) distinct() []*origin {
-	var list []*origin
-	seen := map[*origin]bool{}
-	for _, o := range in.origins {
-		if o != nil && !seen[o] {
-			seen[o] = true
-			list = append(list, o)
-		}
-	}
-	return list
 }

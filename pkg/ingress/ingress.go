@@ -6,6 +6,8 @@ package ingress
 import (
 	"context"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,19 +35,21 @@ type Config struct {
 
 // Ingress carries exchanges to origins.
 type Ingress struct {
-	rules   *Rules
-	origins []*origin // by rule, in their order; nil where a rule has none
+	current atomic.Pointer[table]
 	logger  *zap.Logger
 	now     func() time.Time
 	buffers hop.Buffers
 	answers *prometheus.CounterVec
+
+	swapping sync.Mutex    // one Swap at a time
+	swapped  chan struct{} // tells Run
 }
 
 var _ exchange.Handler = (*Ingress)(nil)
 
 // New returns an Ingress. It dials nothing until the first exchange or Run.
 func New(cfg Config) *Ingress {
-	in := &Ingress{rules: cfg.Rules, logger: cfg.Logger, now: cfg.Now}
+	in := &Ingress{logger: cfg.Logger, now: cfg.Now, swapped: make(chan struct{}, 1)}
 	if in.logger == nil {
 		in.logger = zap.NewNop()
 	}
@@ -56,37 +60,24 @@ func New(cfg Config) *Ingress {
 		in.answers = cfg.Metrics.Counter("sallyport_origin_answers_total",
 			"Exchanges by how the origin answered: class of status, or error code.", "rule", "result")
 	}
-	shared := map[string]*origin{}
-	for i := range cfg.Rules.list {
-		r := &cfg.Rules.list[i]
-		if r.Origin == nil {
-			in.origins = append(in.origins, nil)
-			continue
-		}
-		key := r.originKey()
-		if shared[key] == nil {
-			shared[key] = newOrigin(r, in.now)
-		}
-		in.origins = append(in.origins, shared[key])
-	}
+	in.current.Store(in.assemble(cfg.Rules, nil))
 	return in
 }
 
 // Rules returns the rules that are in force.
-func (in *Ingress) Rules() *Rules { return in.rules }
+func (in *Ingress) Rules() *Rules { return in.current.Load().rules }
 
 // Close drops the kept connections; running exchanges go on.
 func (in *Ingress) Close() {
-	for _, o := range in.origins {
-		if o != nil {
-			o.transport.CloseIdleConnections()
-		}
+	for _, o := range in.current.Load().distinct() {
+		o.transport.CloseIdleConnections()
 	}
 }
 
 // ServeExchange implements exchange.Handler. Every way out of it ends the answer: whole, or broken off with a code.
 func (in *Ingress) ServeExchange(ctx context.Context, x *exchange.Incoming, out *exchange.Answer) {
-	rule, index := in.rules.Match(x.Head.Host, x.Head.Path)
+	t := in.current.Load()
+	rule, index := t.rules.Match(x.Head.Host, x.Head.Path)
 	var err error
 	var status int
 	switch {
@@ -98,7 +89,7 @@ func (in *Ingress) ServeExchange(ctx context.Context, x *exchange.Incoming, out 
 	case rule.denies(x.Head.Path, x.Head.RawQuery):
 		err = fail(wire.CodeDenied, "this page is never served from outside the clinic", nil)
 	default:
-		status, err = in.carry(ctx, in.origins[index], rule, x, out)
+		status, err = in.carry(ctx, t.origins[index], rule, x, out)
 	}
 	result := strconv.Itoa(status/100) + "xx"
 	if err != nil {

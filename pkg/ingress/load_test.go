@@ -161,7 +161,7 @@ func TestCAFileAndPinLetTheOriginIn(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			in := New(Config{Rules: load(t, "rules:\n  - origin: "+s.URL+"\n    tls: {"+c.tls+"}\n")})
 			defer in.Close()
-			in.origins[0].probe(t.Context())
+			in.current.Load().origins[0].probe(t.Context())
 			if h := in.Health()[0]; h.Healthy != c.healthy || !c.healthy && h.Problem != "E-ORIGIN-TLS" {
 				t.Errorf("%+v", h)
 			}
