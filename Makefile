@@ -34,9 +34,9 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 	@scripts/fuzz.sh "$(FUZZTIME)"
 
 .PHONY: bench
-bench: ## figures as ratios of one run, beside calibration rows
+bench: ## figures as ratios of one run, beside peers found on PATH; BENCH="-only path" runs a part (-help lists more)
 	@scripts/install.sh test
-	@scripts/bench.sh
+	@$(GO) run ./scripts/bench $(BENCH)
 
 .PHONY: lint
 lint: ## golangci-lint at its pinned version

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,16 +48,20 @@ func BenchmarkUsers(b *testing.B) {
 					bytes.Add(moved)
 					if err != nil {
 						failed.Add(1)
-						once.Do(func() { fmt.Println("first fault:", err) })
+						once.Do(func() { b.Log("first fault:", err) })
 					}
 				}
 			})
 		}
 		edge, connector := peakHeap(w, &wg)
 		elapsed, used := time.Since(began), cpu(b, w.Edge.PID(), w.Connector.PID())-before
-		fmt.Printf("\n%d users for %s: %d requests, %d failed, %.0f/s, %.0f MB/s of bodies, %s of CPU a request (edge + connector), heap at most: edge %d MiB of %d, connector %d MiB of %d\n",
-			len(users), elapsed.Round(time.Second), requests.Load(), failed.Load(), float64(requests.Load())/elapsed.Seconds(),
-			float64(bytes.Load())/1e6/elapsed.Seconds(), (used / time.Duration(max(1, requests.Load()))).Round(time.Microsecond), edge>>20, edgeCeiling>>20, connector>>20, connectorCeiling>>20)
+		count := float64(max(1, requests.Load()))
+		for unit, v := range map[string]float64{
+			"requests": count, "failed": float64(failed.Load()), "requests/s": count / elapsed.Seconds(), "MB/s-of-bodies": float64(bytes.Load()) / 1e6 / elapsed.Seconds(),
+			"CPU-µs/request": float64(used.Microseconds()) / count, "edge-heap-MiB": float64(edge >> 20), "connector-heap-MiB": float64(connector >> 20),
+		} {
+			b.ReportMetric(v, unit)
+		}
 		if failed.Load() > 0 {
 			b.Errorf("%d requests failed", failed.Load())
 		}
@@ -167,4 +173,25 @@ func signInMany(b *testing.B, w *edgetest.World) []worker {
 		users[i].digest = strings.TrimSpace(digest)
 	}
 	return users
+}
+
+// cpu is the processor time, user and system, that processes have used.
+func cpu(b *testing.B, pids ...int) time.Duration {
+	b.Helper()
+	var ticks int64
+	for _, pid := range pids {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			b.Fatal(err)
+		}
+		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+2:]))
+		for _, f := range fields[11:13] { // utime, stime, in ticks of 10 ms
+			n, err := strconv.ParseInt(f, 10, 64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			ticks += n
+		}
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
 }

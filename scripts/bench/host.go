@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -80,6 +82,31 @@ func (h *host) run(line string) error {
 func (h *host) sysctl(key, value string) error {
 	return h.within(func() error { return os.WriteFile("/proc/sys/"+key, []byte(value), 0o644) })
 }
+
+// address finds one on the host that is free for TCP and UDP.
+func (b *bench) address(on *host) (string, error) {
+	for range 100 {
+		b.port++
+		address := fmt.Sprintf("%s:%d", on.ip, firstPort+b.port)
+		err := on.within(func() error {
+			tcp, err := net.Listen("tcp", address)
+			if err != nil {
+				return err
+			}
+			udp, err := net.ListenPacket("udp", address)
+			if err == nil {
+				err = udp.Close()
+			}
+			return errors.Join(err, tcp.Close())
+		})
+		if err == nil {
+			return address, nil
+		}
+	}
+	return "", fmt.Errorf("no free port from %d on", firstPort)
+}
+
+const firstPort = 18000
 
 func (h *host) close() {
 	if h.ns != nil {

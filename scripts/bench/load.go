@@ -200,12 +200,7 @@ func (g *generator) requests(n int) {
 	if g.Every > 0 { // not all at the same moment
 		pause(g.Every * time.Duration(n) / time.Duration(g.Connections))
 	}
-	_, host, _ := strings.Cut(g.Base, "://")
-	head := fmt.Sprintf("GET /object?bytes=%d HTTP/1.1\r\nHost: %s\r\n", g.Bytes, host)
-	for k, v := range g.Header {
-		head += k + ": " + v + "\r\n"
-	}
-	head += "\r\n"
+	head := g.head()
 	var conn net.Conn
 	var in *bufio.Reader
 	next := time.Now()
@@ -237,6 +232,16 @@ func (g *generator) requests(n int) {
 	if conn != nil {
 		_ = conn.Close()
 	}
+}
+
+// head is the request of those who ask for Bytes.
+func (g *generator) head() string {
+	_, host, _ := strings.Cut(g.Base, "://")
+	head := fmt.Sprintf("GET /object?bytes=%d HTTP/1.1\r\nHost: %s\r\n", g.Bytes, host)
+	for k, v := range g.Header {
+		head += k + ": " + v + "\r\n"
+	}
+	return head + "\r\n"
 }
 
 func later(a, b time.Time) time.Time {

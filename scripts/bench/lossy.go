@@ -74,26 +74,16 @@ func (b *bench) overLine(ctx context.Context, name, note string, l line, kernels
 		}
 		table := &table{Name: name + "/" + kernel, Note: fmt.Sprintf("%s; %s; default congestion control: %s; median of %d", l, note, kernel, b.lossyRounds), Columns: columns}
 		ways := b.chosen(append([]way{straight("straight")}, append(b.ourWays(), b.peers()...)...))
-		rows := make([]samples, len(ways))
-		restore, err := congestion(kernel)
-		if err != nil {
-			b.leaveOut(name+" with "+kernel+" kernels", err.Error())
-			continue
-		}
-		for range b.lossyRounds {
-			for i, w := range ways {
-				rows[i].name = w.name
-				if err = b.overLink(ctx, l, kernel, w, phases, &rows[i]); err != nil {
-					err = fmt.Errorf("%s with %s: %w", w.name, kernel, err)
-					break
-				}
-			}
-		}
-		restore()
-		if errors.Is(err, errNoLink) {
+		rows, err := b.alternate(ctx, l, kernel, ways, phases)
+		var unfit *unfitError
+		switch {
+		case errors.Is(err, errNoLink):
 			b.leaveOut(name, err.Error())
 			return nil
-		} else if err != nil {
+		case errors.As(err, &unfit):
+			b.leaveOut(name+" with "+kernel+" kernels", err.Error())
+			continue
+		case err != nil:
 			return err
 		}
 		for _, r := range rows {
@@ -103,6 +93,30 @@ func (b *bench) overLine(ctx context.Context, name, note string, l line, kernels
 	}
 	return nil
 }
+
+// alternate measures every way over the line, round by round.
+func (b *bench) alternate(ctx context.Context, l line, kernel string, ways []way, phases []phase) ([]samples, error) {
+	restore, err := congestion(kernel)
+	if err != nil {
+		return nil, err
+	}
+	defer restore()
+	rows := make([]samples, len(ways))
+	for range b.lossyRounds {
+		for i, w := range ways {
+			rows[i].name = w.name
+			if err := b.overLink(ctx, l, kernel, w, phases, &rows[i]); err != nil {
+				return nil, fmt.Errorf("%s with %s: %w", w.name, kernel, err)
+			}
+		}
+	}
+	return rows, nil
+}
+
+// unfitError says that this kernel lacks a congestion control.
+type unfitError struct{ has string }
+
+func (e *unfitError) Error() string { return "this kernel has " + e.has }
 
 const allowed = "/proc/sys/net/ipv4/tcp_allowed_congestion_control"
 
@@ -114,7 +128,7 @@ func congestion(kernel string) (restore func(), err error) {
 		return nil, errNoLink
 	}
 	if !strings.Contains(string(available), kernel) {
-		return nil, fmt.Errorf("this kernel has %s", strings.TrimSpace(string(available)))
+		return nil, &unfitError{strings.TrimSpace(string(available))}
 	}
 	before, err := os.ReadFile(allowed)
 	if err != nil {
@@ -161,7 +175,10 @@ func (b *bench) overLink(ctx context.Context, l line, kernel string, w way, phas
 
 // origin starts the server behind everything on the far host.
 func (b *bench) origin(ctx context.Context, at *place) (*program, error) {
-	at.originAddr = fmt.Sprintf("%s:%d", at.far.ip, originPort)
+	var err error
+	if at.originAddr, err = b.address(at.far); err != nil {
+		return nil, err
+	}
 	p, err := b.start(launch{name: "origin", on: at.far, args: []string{b.self}, env: []string{roleEnv + "=origin", "SALLYPORT_BENCH_LISTEN=" + at.originAddr}})
 	if err != nil {
 		return nil, err

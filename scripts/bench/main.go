@@ -21,7 +21,7 @@ import (
 type bench struct {
 	options
 	self, dir, bin string
-	programs       int // started so far
+	programs, port int // started, and tried, so far
 	report         report
 }
 
@@ -32,6 +32,7 @@ type options struct {
 	span                time.Duration
 	json                string
 	builds              list
+	profiles            string
 	keep                bool
 }
 
@@ -56,6 +57,11 @@ type section struct {
 
 func sections() []section {
 	return []section{
+		{"hot", "the hot paths", (*bench).hotPaths},
+		{"links", "links alone", (*bench).links},
+		{"path", "what a request and a gigabyte cost on loopback", (*bench).loopback},
+		{"record", "the record's share of that", (*bench).recordShare},
+		{"users", "a soak", (*bench).users},
 		{"lossy100", "bulk and small requests on a fast line with loss", (*bench).fastLine},
 		{"lossy20", "ten users' pages on a clinic's line", (*bench).clinicLine},
 		{"distance", "what is added to a request far away", (*bench).distance},
@@ -69,6 +75,10 @@ func main() {
 		err = start()
 	case "guest":
 		err = becomeGuest()
+	case "edge":
+		err = profiled(runEdge)
+	case "connector":
+		err = profiled(runConnector)
 	case "origin":
 		err = serveOrigin()
 	case "load":
@@ -96,6 +106,7 @@ func start() error {
 	flag.IntVar(&o.lossyRounds, "lossy-rounds", 1, "alternating rounds on lossy lines")
 	flag.DurationVar(&o.span, "for", 20*time.Second, "how long each figure of a lossy line is measured")
 	flag.StringVar(&o.json, "json", "bench.json", "file for the figures")
+	flag.StringVar(&o.profiles, "profiles", "", "directory for CPU profiles of our programs; figures taken with them are not comparable")
 	flag.BoolVar(&o.keep, "keep", false, "keep logs and state")
 	flag.Parse()
 	for _, name := range o.only {
@@ -151,6 +162,8 @@ func run(ctx context.Context, o options) error {
 
 // leaveOut says on the terminal and in the file what was not measured, and why.
 func (b *bench) leaveOut(what, why string) {
-	fmt.Printf("left out: %s: %s\n", what, why)
-	b.report.LeftOut = append(b.report.LeftOut, what+": "+why)
+	if text := what + ": " + why; !slices.Contains(b.report.LeftOut, text) {
+		fmt.Println("left out:", text)
+		b.report.LeftOut = append(b.report.LeftOut, text)
+	}
 }

@@ -40,11 +40,7 @@ type place struct {
 	originAddr string
 }
 
-const (
-	edgePort   = 18443
-	originPort = 18080
-	appHost    = "oscar.bench.test"
-)
+const appHost = "oscar.bench.test"
 
 // edgeHost must lead to the edge: on loopback by RFC 6761, on a link by a hosts file.
 func (p place) edgeHost() string {
@@ -57,16 +53,17 @@ func (p place) edgeHost() string {
 // ours starts an edge and a connector of ours with everything on: TLS in front, access token, policy, decision record.
 // Transport is the connector's.
 func (b *bench) ours(ctx context.Context, at place, bin, transport string) (*path, error) {
-	s := &sallyport{bench: b, place: at, bin: bin}
+	s := &sallyport{bench: b, place: at, bin: bin, transport: transport}
 	var err error
 	if s.dir, err = os.MkdirTemp(b.dir, "sallyport-"); err != nil {
 		return nil, err
 	}
-	p := &path{
-		base: fmt.Sprintf("https://%s:%d", appHost, edgePort), dial: fmt.Sprintf("%s:%d", at.near.ip, edgePort),
-		roots: filepath.Join(s.dir, "edge", "ca", "ca.pem"),
+	if s.listen, err = b.address(at.near); err != nil {
+		return nil, err
 	}
-	if err := s.setUp(ctx, p, transport); err != nil {
+	_, port, _ := strings.Cut(s.listen, ":")
+	p := &path{base: "https://" + appHost + ":" + port, dial: s.listen, roots: filepath.Join(s.dir, "edge", "ca", "ca.pem")}
+	if err := s.setUp(ctx, p); err != nil {
 		p.stop()
 		return nil, err
 	}
@@ -77,13 +74,14 @@ func (b *bench) ours(ctx context.Context, at place, bin, transport string) (*pat
 type sallyport struct {
 	*bench
 	place
-	bin, dir string
+	bin, transport string
+	dir, listen    string // listen is the edge's address
 }
 
 func (s *sallyport) file(name string) string { return filepath.Join(s.dir, name) }
 
-func (s *sallyport) setUp(ctx context.Context, p *path, transport string) error {
-	if err := s.configure(transport); err != nil {
+func (s *sallyport) setUp(ctx context.Context, p *path) error {
+	if err := s.configure(); err != nil {
 		return err
 	}
 	if _, err := s.edge(ctx, "init"); err != nil {
@@ -92,7 +90,7 @@ func (s *sallyport) setUp(ctx context.Context, p *path, transport string) error 
 	if err := s.handOver(); err != nil {
 		return err
 	}
-	edge, err := s.start(launch{name: "edge", on: s.near, asGuest: true, args: s.serveEdge()})
+	edge, err := s.start(s.serveEdge())
 	if err != nil {
 		return err
 	}
@@ -106,7 +104,7 @@ func (s *sallyport) setUp(ctx context.Context, p *path, transport string) error 
 	if err := s.enrol(ctx); err != nil {
 		return err
 	}
-	connector, err := s.start(launch{name: "connector", on: s.far, asGuest: true, args: s.runConnector()})
+	connector, err := s.start(s.runConnector())
 	if err != nil {
 		return err
 	}
@@ -120,24 +118,28 @@ func (s *sallyport) setUp(ctx context.Context, p *path, transport string) error 
 	})
 }
 
-func (s *sallyport) serveEdge() []string {
-	return []string{filepath.Join(s.bin, "edge"), "serve", "--config", s.file("edge.yaml")}
+func (s *sallyport) serveEdge() launch {
+	l := launch{name: "edge", on: s.near, asGuest: true, args: []string{filepath.Join(s.bin, "edge"), "serve", "--config", s.file("edge.yaml")}}
+	return s.profileTo(l, s.transport, strings.Join([]string{s.file("edge"), s.edgeHost(), s.listen}, ","))
 }
 
-func (s *sallyport) runConnector() []string {
-	return []string{filepath.Join(s.bin, "connector"), "run", "--config", s.file("connector.yaml")}
+func (s *sallyport) runConnector() launch {
+	l := launch{
+		name: "connector", on: s.far, asGuest: true,
+		args: []string{filepath.Join(s.bin, "connector"), "run", "--config", s.file("connector.yaml"), "--transport", s.transport},
+	}
+	return s.profileTo(l, s.transport, strings.Join([]string{s.file("connector"), s.file("ingress.yaml"), s.transport}, ","))
 }
 
 // configure writes the files of both programs.
-func (s *sallyport) configure(transport string) error {
+func (s *sallyport) configure() error {
 	s.near.hosts, s.far.hosts = s.file("hosts"), s.file("hosts")
 	for name, text := range map[string]string{
 		"hosts": fmt.Sprintf("127.0.0.1 localhost\n%s %s\n", s.near.ip, s.edgeHost()),
-		"edge.yaml": fmt.Sprintf("state_dir: %s\nhost: %s\nlisten: %s:%d\nloopback: 127.0.0.1:0\n",
-			s.file("edge"), s.edgeHost(), s.near.ip, edgePort),
-		"ingress.yaml": fmt.Sprintf("rules:\n  - host: %s\n    origin: http://%s\n  - status: 404\n", appHost, s.originAddr),
-		"connector.yaml": fmt.Sprintf("state_dir: %s\ningress: %s\nloopback: 127.0.0.1:0\ntransport: %s\n",
-			s.file("connector"), s.file("ingress.yaml"), transport),
+		"edge.yaml": fmt.Sprintf("state_dir: %s\nhost: %s\nlisten: %s\nloopback: 127.0.0.1:0\n",
+			s.file("edge"), s.edgeHost(), s.listen),
+		"ingress.yaml":   fmt.Sprintf("rules:\n  - host: %s\n    origin: http://%s\n  - status: 404\n", appHost, s.originAddr),
+		"connector.yaml": fmt.Sprintf("state_dir: %s\ningress: %s\nloopback: 127.0.0.1:0\n", s.file("connector"), s.file("ingress.yaml")),
 	} {
 		if err := os.WriteFile(s.file(name), []byte(text), 0o644); err != nil {
 			return err

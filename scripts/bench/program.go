@@ -79,7 +79,7 @@ func (p *program) stop() {
 	_ = syscall.Kill(-p.group(), syscall.SIGTERM)
 	select {
 	case <-p.done:
-	case <-time.After(time.Second):
+	case <-time.After(3 * time.Second):
 	}
 	_ = syscall.Kill(-p.group(), syscall.SIGKILL)
 	<-p.done

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime/pprof"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/sallyport-dev/sallyport/pkg/connector"
+	"github.com/sallyport-dev/sallyport/pkg/edge"
+	"github.com/sallyport-dev/sallyport/pkg/log"
+)
+
+// The programs that ship serve no profiles. For one, this binary runs as edge or connector itself: the same packages with
+// the same configuration, under the runtime's profiler from start to end.
+const (
+	profileEnv = "SALLYPORT_BENCH_PROFILE"
+	stateEnv   = "SALLYPORT_BENCH_STATE"
+)
+
+func profiled(program func(context.Context) error) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	file, err := os.Create(os.Getenv(profileEnv))
+	if err != nil {
+		return err
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return err
+	}
+	err = program(ctx)
+	pprof.StopCPUProfile()
+	return errors.Join(err, file.Close())
+}
+
+func runEdge(ctx context.Context) error {
+	logger, err := log.New(os.Stderr, "json", "info")
+	if err != nil {
+		return err
+	}
+	words := strings.Split(os.Getenv(stateEnv), ",")
+	c := edge.Default()
+	c.StateDir, c.Host, c.Listen, c.Loopback = words[0], words[1], words[2], "127.0.0.1:0"
+	e, err := edge.New(ctx, c, logger)
+	if err != nil {
+		return err
+	}
+	return e.Run(ctx)
+}
+
+func runConnector(ctx context.Context) error {
+	logger, err := log.New(os.Stderr, "json", "info")
+	if err != nil {
+		return err
+	}
+	words := strings.Split(os.Getenv(stateEnv), ",")
+	c := connector.Default()
+	c.StateDir, c.Ingress, c.Transport, c.Loopback, c.Logger = words[0], words[1], words[2], "127.0.0.1:0", logger
+	run, err := connector.New(*c)
+	if err != nil {
+		return err
+	}
+	return run.Run(ctx)
+}
+
+// profileTo changes how a program is launched.
+func (b *bench) profileTo(l launch, name, state string) launch {
+	if b.profiles == "" {
+		return l
+	}
+	l.args, l.asGuest = []string{b.self}, false
+	l.env = append(l.env, roleEnv+"="+l.name, stateEnv+"="+state, profileEnv+"="+filepath.Join(b.profiles, name+"."+l.name+".pprof"))
+	return l
+}
+
+var accounted = regexp.MustCompile(`accounting for (\S+?), (\S+)% of (\S+) total`)
+
+// recordShare says which part of the edge's processor time the decision record takes, from a profile of the edge under the
+// same load: samples with the recorder or the store's audit table on their stack. What it costs the garbage collector is not
+// in it.
+func (b *bench) recordShare(ctx context.Context) error {
+	before := b.profiles
+	defer func() { b.profiles = before }()
+	if b.profiles == "" {
+		b.profiles = b.dir
+	}
+	here := &host{ip: "127.0.0.1"}
+	at := place{near: here, far: here}
+	origin, err := b.origin(ctx, &at)
+	if err != nil {
+		return err
+	}
+	defer origin.stop()
+	p, err := b.ours(ctx, at, b.bin, "auto")
+	if err != nil {
+		return err
+	}
+	var m measured
+	w := p.work(work{Connections: connections, Bytes: bodyBytes, Warm: 2 * roundSpan, For: roundSpan})
+	err = b.ask(ctx, here, "load", w, &m)
+	p.stop()
+	if err != nil {
+		return err
+	}
+	text, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-focus", `pkg/audit\.|pkg/store\.records`,
+		filepath.Join(b.profiles, "auto.edge.pprof")).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("pprof: %w: %s", err, text)
+	}
+	found := accounted.FindStringSubmatch(string(text))
+	if found == nil {
+		return fmt.Errorf("pprof said nothing of a share: %.500s", text)
+	}
+	share, err := strconv.ParseFloat(found[2], 64)
+	if err != nil {
+		return err
+	}
+	ofBoth := share * m.CPU[0] / total(m.CPU)
+	perRequest := share / 100 * m.CPU[0] / float64(m.Count) * 1e6
+	b.report.add(&table{
+		Name: "record", Columns: []string{"% of the edge", "% of both", "µs/request"},
+		Note: "the decision record's share of the processor time, by a profile of the edge under the same load, garbage collection not counted",
+		Rows: []row{{Name: "record", Figures: []*float64{&share, &ofBoth, &perRequest}}},
+	})
+	return nil
+}
