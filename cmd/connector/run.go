@@ -24,7 +24,7 @@ func (p *program) enrollCommand() *cobra.Command {
 			if e.Code == "" || e.CAPin != "" && e.CAFile != "" {
 				return &usageError{errors.New("want --code, and at most one of --ca and --ca-file")}
 			}
-			e.StateDir, e.Edge = p.config.StateDir, args[0]
+			e.StateDir, e.Edge, e.Way = p.config.StateDir, args[0], p.config
 			identity, err := connector.Enroll(cmd.Context(), e)
 			if err != nil {
 				return err

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/sallyport-dev/sallyport/pkg/fault"
@@ -63,7 +64,8 @@ func verifyPinned(chain []*x509.Certificate, pin, serverName string) error {
 		}
 	}
 	if !found {
-		return errors.New("no CA in the peer's chain has the pinned key")
+		return fmt.Errorf("no CA in the peer's chain has the pinned key: the certificate was issued by %.100q; if that is a firewall, "+
+			"TLS is opened on the way, and the edge's name must be exempted from inspection there", chain[0].Issuer.String())
 	}
 	_, err := chain[0].Verify(x509.VerifyOptions{
 		Roots: roots, Intermediates: others, DNSName: serverName, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},

@@ -15,6 +15,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/log"
 	"github.com/sallyport-dev/sallyport/pkg/metric"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/egress"
 )
 
 // The transports that Config.Transport may name.
@@ -35,6 +36,13 @@ type Config struct {
 	Loopback string `conf:"loopback" help:"loopback address for /ready and /metrics"`
 	// Transport is auto (QUIC, and WebSocket where QUIC is not up within a second), quic or websocket.
 	Transport string `conf:"transport" help:"auto, quic or websocket"`
+	// Proxy is the outgoing proxy for TCP, http://, https:// or socks5://[user@]host:port; "none" is none, empty leaves it to
+	// HTTPS_PROXY, ALL_PROXY and NO_PROXY of the environment. QUIC goes through no proxy: with auto it is tried past it.
+	Proxy egress.Address `conf:"proxy" help:"outgoing proxy: http://, https:// or socks5://[user@]host:port, or none; default: from the environment"`
+	// ProxyPasswordFile holds the password of the proxy's user.
+	ProxyPasswordFile string `conf:"proxy_password_file" help:"file with the password of the proxy's user"`
+	// CAFile holds CAs, in PEM, that are trusted beside the system's, for an https proxy and for an edge that no pin names.
+	CAFile string `conf:"ca_file" help:"PEM file with CAs to trust beside the system's"`
 	// DrainTimeout is how long exchanges may take to finish when the process is asked to stop.
 	DrainTimeout time.Duration `conf:"drain_timeout" help:"how long running exchanges may take to finish at stop"`
 	// Log is the form of the operational log.
@@ -92,6 +100,9 @@ func (c *Config) Validate() error {
 	case TransportAuto, TransportQUIC, TransportWebSocket, "":
 	default:
 		faults = append(faults, fmt.Errorf("transport: %q: use auto, quic or websocket", c.Transport))
+	}
+	if c.Proxy.Set() && c.Transport == TransportQUIC {
+		faults = append(faults, errors.New("proxy: QUIC goes through no proxy: use transport auto or websocket"))
 	}
 	if c.DrainTimeout < 0 || c.DrainTimeout > 10*time.Minute {
 		faults = append(faults, errors.New("drain_timeout: use 0s to 10m"))

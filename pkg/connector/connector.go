@@ -56,7 +56,7 @@ func New(cfg Config) (*Connector, error) {
 	if err := errors.Join(errState, errRules); err != nil {
 		return nil, err
 	}
-	target, err := identity.Target()
+	target, err := cfg.Target(identity)
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,8 @@ type Enrolment struct {
 	Code string
 	// CAPin or CAFile say how to know the edge's certificate; with neither the system's roots count.
 	CAPin, CAFile string
+	// Way says how to get out of the building: Proxy, ProxyPasswordFile and CAFile count.
+	Way Config
 }
 
 // Enroll makes the key on this machine, spends the code and writes down what the edge answered. A directory that holds an
@@ -42,7 +44,8 @@ func Enroll(ctx context.Context, e Enrolment) (Identity, error) {
 		}
 		i.CAPEM = string(text)
 	}
-	target, err := i.Target()
+	e.Way.StateDir = "" // nothing is remembered of an edge that is not enrolled with
+	target, err := e.Way.Target(i)
 	if err != nil {
 		return Identity{}, err
 	}

@@ -40,13 +40,14 @@ func FirstAddress(ctx context.Context, target Target, dial func(context.Context,
 	if err != nil {
 		return nil, err
 	}
+	addrs = Interleave(addrs)
 	link, err := stagger(ctx, len(addrs), addressLead, func(ctx context.Context, i int) (Link, error) {
 		return dial(ctx, netip.AddrPortFrom(addrs[i], port))
 	}, closeLoser)
 	if err != nil {
 		return nil, err
 	}
-	target.Known.remember(host, addrs)
+	target.Known.Remember(host, addrs)
 	return link, nil
 }
 

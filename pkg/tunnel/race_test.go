@@ -130,3 +130,26 @@ func TestResolveKnowsLocalhost(t *testing.T) {
 		}
 	}
 }
+
+// One family's packets vanish: the other is tried after one head start, however many addresses the dead one has.
+func TestOneFamilyBlackholed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		six := []netip.Addr{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2"), netip.MustParseAddr("2001:db8::3")}
+		four := netip.MustParseAddr("192.0.2.1")
+		addrs := Interleave(append(six, four))
+		start := time.Now()
+		got, err := stagger(t.Context(), len(addrs), addressLead, func(ctx context.Context, i int) (netip.Addr, error) {
+			if addrs[i].Is6() {
+				<-ctx.Done()
+				return addrs[i], ctx.Err()
+			}
+			return addrs[i], nil
+		}, func(netip.Addr) {})
+		if err != nil || got != four || time.Since(start) != addressLead {
+			t.Errorf("%v, %v after %v", got, err, time.Since(start))
+		}
+	})
+	if Interleave(nil) == nil || len(Interleave(nil)) != 0 {
+		t.Error("no addresses")
+	}
+}

@@ -44,8 +44,11 @@ func Resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 }
 
 // Addresses remembers where an edge was last reached, for dials while DNS is down: which edge answers there, TLS says. The zero
-// value remembers nothing, and so does nil. It is safe for concurrent use.
+// value remembers nothing yet, and nil never does. It is safe for concurrent use.
 type Addresses struct {
+	// Keep is told, if set, when what is remembered changes, so that it outlives the process. It must not block for long.
+	Keep func(host string, addrs []netip.Addr)
+
 	mu   sync.Mutex // guards both
 	host string
 	last []netip.Addr
@@ -65,12 +68,42 @@ func (a *Addresses) resolve(ctx context.Context, host string) ([]netip.Addr, err
 	return slices.Clone(a.last), nil
 }
 
-// remember notes addresses of host among which the edge was.
-func (a *Addresses) remember(host string, found []netip.Addr) {
-	if a == nil {
+// Remember notes addresses of host among which the edge was.
+func (a *Addresses) Remember(host string, found []netip.Addr) {
+	if a == nil || !a.note(host, found) || a.Keep == nil {
 		return
 	}
+	a.Keep(host, slices.Clone(found))
+}
+
+// note reports whether that is news. A name server that turns its answer round brings none.
+func (a *Addresses) note(host string, found []netip.Addr) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	same := a.host == host && len(a.last) == len(found) && !slices.ContainsFunc(found, func(f netip.Addr) bool { return !slices.Contains(a.last, f) })
 	a.host, a.last = host, slices.Clone(found)
+	return !same
+}
+
+// Interleave orders addresses for trying: the families take turns, the first address's first (RFC 8305 §4), so that a family
+// whose packets vanish costs one head start and not one per address.
+func Interleave(addrs []netip.Addr) []netip.Addr {
+	var first, second []netip.Addr
+	for _, a := range addrs {
+		if a.Is4() == addrs[0].Is4() {
+			first = append(first, a)
+		} else {
+			second = append(second, a)
+		}
+	}
+	out := make([]netip.Addr, 0, len(addrs))
+	for i := range max(len(first), len(second)) {
+		if i < len(first) {
+			out = append(out, first[i])
+		}
+		if i < len(second) {
+			out = append(out, second[i])
+		}
+	}
+	return out
 }

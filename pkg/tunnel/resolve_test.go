@@ -29,7 +29,7 @@ func TestRememberedAddressServesWhileDNSIsDown(t *testing.T) {
 	// A name that no DNS has (RFC 6761 §6.4) stands for one that no DNS answers for.
 	at := netip.MustParseAddr("192.0.2.7")
 	target = Target{Address: "edge.invalid:443", Known: new(Addresses)}
-	target.Known.remember("edge.invalid", []netip.Addr{at})
+	target.Known.Remember("edge.invalid", []netip.Addr{at})
 	tried = nil
 	if _, err := FirstAddress(t.Context(), target, dial(nil)); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -18,6 +19,9 @@ type Target struct {
 	ServerName string
 	// TLS says whom to trust and who we are. It is cloned; protocol names and versions are the transport's.
 	TLS *tls.Config
+	// Proxy chooses what connects to host:port where an outgoing proxy stands in between; nil, or nil from it: TCP goes straight.
+	// QUIC always does.
+	Proxy func(address string) (func(ctx context.Context, network, address string) (net.Conn, error), error)
 	// Known remembers where the edge was, for when DNS is down; nil does without.
 	Known *Addresses
 }
@@ -66,4 +70,18 @@ func (t Target) ClientTLS(alpn string) *tls.Config {
 		}
 	}
 	return conf
+}
+
+// Via returns what connects through the proxy on the way to the target, with the address to give it, or nil without a proxy.
+func (t Target) Via() (connect func(ctx context.Context, network, address string) (net.Conn, error), address string, err error) {
+	if t.Proxy == nil {
+		return nil, "", nil
+	}
+	host, port, err := t.HostPort()
+	if err != nil {
+		return nil, "", err
+	}
+	address = net.JoinHostPort(host, strconv.Itoa(int(port)))
+	connect, err = t.Proxy(address)
+	return connect, address, err
 }

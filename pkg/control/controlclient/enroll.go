@@ -112,6 +112,13 @@ func parseEnrolled(text []byte) (Enrolled, error) {
 // dialEdge resolves as links do, so that names under .localhost work.
 func dialEdge(target tunnel.Target) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		connect, address, err := target.Via()
+		if err != nil {
+			return nil, err
+		}
+		if connect != nil {
+			return connect(ctx, network, address)
+		}
 		host, port, err := target.HostPort()
 		if err != nil {
 			return nil, err

@@ -43,6 +43,13 @@ func (d *Dialer) Dial(ctx context.Context, target tunnel.Target) (tunnel.Link, e
 		}
 		return d.dialAddress(ctx, target, d.Connect, net.JoinHostPort(host, fmt.Sprint(port)))
 	}
+	connect, address, err := target.Via()
+	if err != nil {
+		return nil, err
+	}
+	if connect != nil {
+		return d.dialAddress(ctx, target, connect, address)
+	}
 	direct := (&net.Dialer{}).DialContext
 	return tunnel.FirstAddress(ctx, target, func(ctx context.Context, remote netip.AddrPort) (tunnel.Link, error) {
 		return d.dialAddress(ctx, target, direct, remote.String())
@@ -128,8 +135,16 @@ func tlsError(err error) error {
 		return closedError(err)
 	case errors.As(err, &untrusted):
 		return &tunnel.ClosedError{
-			Reason: tunnel.Reason{Code: tunnel.ReasonRefused, Message: "the peer's certificate is not accepted here"}, Err: err,
+			Reason: tunnel.Reason{Code: tunnel.ReasonRefused, Message: "the certificate on the way to the edge is not accepted here"}, Err: issuedBy(untrusted),
 		}
 	}
 	return err
+}
+
+// issuedBy names who issued the certificate: where a firewall opens TLS, that is how people recognise it.
+func issuedBy(err *tls.CertificateVerificationError) error {
+	if len(err.UnverifiedCertificates) == 0 {
+		return err
+	}
+	return fmt.Errorf("issued by %.100q: %w", err.UnverifiedCertificates[0].Issuer.String(), err)
 }
