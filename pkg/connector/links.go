@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/sallyport-dev/sallyport/pkg/control/controlclient"
@@ -14,8 +15,6 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/tunnel/quiclink"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel/wslink"
 	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
@@ -23,16 +22,12 @@ const (
 	quicLead = time.Second
 	// dialTimeout bounds one attempt with both transports.
 	dialTimeout = 20 * time.Second
-	// backoffCap is below tunnel's default: however long an edge was away, the clinic works within 15 s of its return.
-	backoffCap = 10 * time.Second
 	// freshTrip is how old the last round trip of a link may be that counts as up.
 	freshTrip = 10 * time.Second
 )
 
-// links keeps the fast link to the edge up. One is enough until bodies move to a bulk link.
+// links is the set of links to the edge: a lane for exchanges, and one for large bodies over TCP connections of their own.
 type links struct {
-	target   tunnel.Target
-	dial     func(ctx context.Context) (tunnel.Link, error)
 	open     controlclient.Config
 	identity Identity
 	gate     *gate
@@ -40,27 +35,34 @@ type links struct {
 	logger   *zap.Logger
 	up       *prometheus.GaugeVec
 	attempts *prometheus.CounterVec
-	backoff  tunnel.Backoff
+	lanes    []*lane
+	fixed    string // Config.Transport
 
 	mu      sync.Mutex // guards all below
-	current *controlclient.Link
+	held    []*held
 	leaving bool
 }
 
 func newLinks(cfg Config, identity Identity, target tunnel.Target, open controlclient.Config, g *gate, origins func() []*tunnelv1.OriginHealth, logger *zap.Logger) *links {
 	l := &links{
-		target: target, open: open, identity: identity, gate: g, origins: origins, logger: logger,
-		up:       cfg.Metrics.Gauge("sallyport_link_up", "1 while a link of this transport to the edge is up.", "transport"),
-		backoff:  tunnel.Backoff{Cap: backoffCap},
-		attempts: cfg.Metrics.Counter("sallyport_link_attempts_total", "Attempts to open a link, by outcome.", "result"),
+		open: open, identity: identity, gate: g, origins: origins, logger: logger, fixed: cfg.Transport,
+		up:       cfg.Metrics.Gauge("sallyport_link_up", "Links to the edge that had a round trip in the last 10 s.", "lane", "transport"),
+		attempts: cfg.Metrics.Counter("sallyport_link_attempts_total", "Attempts to open a link, by lane and outcome.", "lane", "result"),
 	}
-	l.open.Lane = tunnelv1.Lane_LANE_FAST
-	l.dial = dialer(cfg, target)
+	d := newDialers(cfg, target)
+	l.lanes = append(l.lanes, newLane(l, tunnelv1.Lane_LANE_FAST, d.fast))
+	if d.bulk != nil {
+		l.lanes = append(l.lanes, newLane(l, tunnelv1.Lane_LANE_BULK, d.bulk))
+	}
 	return l
 }
 
-// dialer chooses the transports.
-func dialer(cfg Config, target tunnel.Target) func(context.Context) (tunnel.Link, error) {
+type dialFunc = func(ctx context.Context) (tunnel.Link, error)
+
+// dialers are the ways to the edge, by lane. bulk is nil where TCP may not be used: then everything stays on QUIC.
+type dialers struct{ fast, bulk dialFunc }
+
+func newDialers(cfg Config, target tunnel.Target) dialers {
 	overQUIC, overTCP := cfg.QUIC, cfg.WebSocket
 	if overQUIC == nil {
 		overQUIC = &quiclink.Dialer{}
@@ -68,112 +70,81 @@ func dialer(cfg Config, target tunnel.Target) func(context.Context) (tunnel.Link
 	if overTCP == nil {
 		overTCP = &wslink.Dialer{}
 	}
+	tcp := func(ctx context.Context) (tunnel.Link, error) { return overTCP.Dial(ctx, target) }
 	switch cfg.Transport {
 	case TransportQUIC:
-		return func(ctx context.Context) (tunnel.Link, error) { return overQUIC.Dial(ctx, target) }
+		return dialers{fast: func(ctx context.Context) (tunnel.Link, error) { return overQUIC.Dial(ctx, target) }}
 	case TransportWebSocket:
-		return func(ctx context.Context) (tunnel.Link, error) { return overTCP.Dial(ctx, target) }
+		return dialers{fast: tcp, bulk: tcp}
 	}
-	return func(ctx context.Context) (tunnel.Link, error) {
+	return dialers{bulk: tcp, fast: func(ctx context.Context) (tunnel.Link, error) {
 		return tunnel.Race(ctx, target, overQUIC, overTCP, quicLead)
-	}
+	}}
 }
 
-// run dials, serves and dials again until ctx ends (then the link is closed and it returns nil) or the enrolment is revoked.
+// run keeps every lane up until ctx ends (then the links are closed and it returns nil) or the enrolment is revoked.
 func (l *links) run(ctx context.Context) error {
-	for !over(ctx) {
-		began := time.Now()
-		err := l.once(ctx)
-		if over(ctx) {
-			break // that is how it should end
-		}
-		code, retry := ending(err)
-		if code == tunnel.ReasonRevoked {
-			l.logger.Error("enrolment revoked", zap.Error(err))
-			return ErrRevoked
-		}
-		var down *downError
-		upFor := time.Duration(0)
-		if errors.As(err, &down) {
-			upFor = down.up
-		}
-		wait := l.backoff.Next(time.Now(), upFor, retry)
-		l.logger.Warn("no link to the edge; dialling again", zap.Error(err), zap.Duration("in", wait), zap.Duration("lasted", time.Since(began)))
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, lane := range l.lanes {
+		wg.Go(func() {
+			if err := lane.run(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	wg.Go(func() { l.measure(ctx) })
+	wg.Wait()
+	if errors.Is(context.Cause(ctx), ErrRevoked) {
+		return ErrRevoked
 	}
 	return nil
 }
 
-func over(ctx context.Context) bool {
-	select {
-	case <-ctx.Done():
-		return true
-	default:
-		return false
+// measure keeps the gauge true: a link is counted while its last round trip is fresh.
+func (l *links) measure(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		l.count()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
 }
 
-// ending tells what the edge said when a link ended or was refused; code is empty when it said nothing.
-func ending(err error) (code string, retry time.Duration) {
-	var refused *controlclient.RefusedError
-	var closed *tunnel.ClosedError
-	switch {
-	case errors.As(err, &refused):
-		return refused.Code, refused.RetryAfter
-	case errors.As(err, &closed) && closed.Remote:
-		return closed.Reason.Code, closed.Reason.RetryAfter
+// count sets the gauge from what is up now; a metrics page asks for it, too.
+func (l *links) count() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	up := map[[2]string]float64{}
+	for _, lane := range l.lanes {
+		for _, transport := range []string{TransportQUIC, TransportWebSocket} {
+			up[[2]string{laneName(lane.kind), transport}] = 0
+		}
 	}
-	return "", 0
-}
-
-// downError ends a link that was open.
-type downError struct {
-	up    time.Duration
-	cause error
-}
-
-func (e *downError) Error() string { return e.cause.Error() }
-func (e *downError) Unwrap() error { return e.cause }
-
-// once dials and serves one link until it ends.
-func (l *links) once(ctx context.Context) error {
-	link, err := l.connect(ctx)
-	if err != nil {
-		l.attempts.WithLabelValues("failed").Inc()
-		return err
+	for _, h := range l.held {
+		if _, fresh := h.trip(); fresh {
+			up[[2]string{laneName(h.lane), h.Info().Transport}]++
+		}
 	}
-	l.attempts.WithLabelValues("up").Inc()
-	transport := link.Info().Transport
-	l.logger.Info("link up", zap.String("transport", transport), zap.Uint64("generation", link.Generation),
-		zap.Duration("clock_offset", l.open.Clock.Offset()))
-	l.up.WithLabelValues(transport).Set(1)
-	defer l.up.WithLabelValues(transport).Set(0)
-	l.hold(link)
-	defer l.hold(nil)
-
-	began := time.Now()
-	var streams sync.WaitGroup
-	streams.Go(func() { l.gate.serve(link) })
-	err = link.Serve(ctx, controlclient.Handlers{
-		Revoke:  l.gate.revoke,
-		Origins: l.origins,
-		Drain:   func(within time.Duration) { l.logger.Info("the edge drains", zap.Duration("within", within)) },
-	})
-	streams.Wait()
-	return &downError{up: time.Since(began), cause: err}
+	for labels, n := range up {
+		l.up.WithLabelValues(labels[0], labels[1]).Set(n)
+	}
 }
 
-func (l *links) connect(ctx context.Context) (*controlclient.Link, error) {
+func (l *links) connect(ctx context.Context, lane tunnelv1.Lane, dial dialFunc) (*controlclient.Link, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	raw, err := l.dial(ctx)
+	raw, err := dial(ctx)
 	if err != nil {
 		return nil, err
 	}
 	open := l.open
+	open.Lane = lane
 	link, err := controlclient.Open(ctx, raw, open)
 	if err != nil {
 		if errors.Is(err, controlclient.ErrNotOurEdge) {
@@ -185,48 +156,61 @@ func (l *links) connect(ctx context.Context) (*controlclient.Link, error) {
 		_ = link.Close(tunnel.Reason{Code: tunnel.ReasonProtocol, Message: "registered for another tenant or site than enrolled for"})
 		return nil, fmt.Errorf("%w: it registered this connector for %s/%s", controlclient.ErrNotOurEdge, link.Tenant, link.Site)
 	}
-	l.open.Generation = link.Generation
 	return link, nil
 }
 
-// hold makes link the one that is up.
-func (l *links) hold(link *controlclient.Link) {
+// hold notes a link that is up; drop forgets it.
+func (l *links) hold(h *held) {
 	l.mu.Lock()
-	l.current = link
+	l.held = append(l.held, h)
 	leaving := l.leaving
 	l.mu.Unlock()
-	if link != nil && leaving {
-		_ = link.Leave(0)
+	l.count()
+	if leaving {
+		_ = h.Leave(0)
 	}
 }
 
-// leave tells the edge to send no more exchanges.
+func (l *links) drop(h *held) {
+	l.mu.Lock()
+	for i, other := range l.held {
+		if other == h {
+			l.held = append(l.held[:i], l.held[i+1:]...)
+			break
+		}
+	}
+	l.mu.Unlock()
+	l.count()
+}
+
+// leave tells the edge to send no more exchanges on any link. None is opened after it.
 func (l *links) leave(within time.Duration) {
 	l.mu.Lock()
 	l.leaving = true
-	link := l.current
+	all := append([]*held(nil), l.held...)
 	l.mu.Unlock()
-	if link == nil {
-		return
+	for _, lane := range l.lanes {
+		lane.wake()
 	}
-	if err := link.Leave(within); err != nil {
-		l.logger.Warn("the edge could not be told that this connector stops", zap.Error(err))
+	var wg sync.WaitGroup
+	for _, h := range all {
+		wg.Go(func() {
+			if err := h.Leave(within); err != nil {
+				l.logger.Warn("the edge could not be told that this connector stops", zap.Error(err))
+			}
+		})
 	}
+	wg.Wait()
 }
 
-// fresh returns the link that is up: its last round trip is no older than 10 s.
+// fresh returns the fast link that had a round trip last, if that is no older than 10 s.
 func (l *links) fresh() (transport string, trip time.Duration, ok bool) {
-	l.mu.Lock()
-	link := l.current
-	l.mu.Unlock()
-	if link == nil {
-		return "", 0, false
+	for _, s := range l.status() {
+		if s.Up && s.Lane == laneName(tunnelv1.Lane_LANE_FAST) && (!ok || !s.draining) {
+			transport, trip, ok = s.Transport, s.trip, true
+		}
 	}
-	at, trip := link.RoundTrip()
-	if at.IsZero() || time.Since(at) > freshTrip {
-		return "", 0, false
-	}
-	return link.Info().Transport, trip, true
+	return transport, trip, ok
 }
 
 func (l *links) isLeaving() bool {

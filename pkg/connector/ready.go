@@ -28,11 +28,14 @@ type Status struct {
 	Status           string       `json:"status"`
 	ReadyConnections int          `json:"readyConnections"`
 	ConnectorID      id.Connector `json:"connectorId"`
-	// Protocol is the transport of the link: quic or websocket.
+	// Protocol is the transport of the fast lane: quic or websocket.
 	Protocol string `json:"protocol,omitempty"`
 	// RoundTripMS is how long the last heartbeat took, milliseconds.
 	RoundTripMS float64        `json:"roundTripMs,omitempty"`
 	Origins     []OriginStatus `json:"origins"`
+	// Links lists every link; Lanes says why a lane has none, or runs over WebSocket.
+	Links []LinkStatus      `json:"links"`
+	Lanes map[string]string `json:"lanes,omitempty"`
 	// UptimeSeconds is how long this process has run.
 	UptimeSeconds int64 `json:"uptimeSeconds"`
 }
@@ -60,9 +63,15 @@ func (c *Connector) Status() Status {
 		s.Origins = append(s.Origins, o)
 		healthy = healthy && h.Healthy
 	}
+	s.Links, s.Lanes = c.links.status(), c.links.explain()
+	for _, l := range s.Links {
+		if l.Up {
+			s.ReadyConnections++
+		}
+	}
 	transport, trip, up := c.links.fresh()
 	if up {
-		s.ReadyConnections, s.Protocol, s.RoundTripMS = 1, transport, float64(trip.Microseconds())/1000
+		s.Protocol, s.RoundTripMS = transport, float64(trip.Microseconds())/1000
 	}
 	switch {
 	case c.links.isLeaving():
@@ -118,7 +127,11 @@ func (c *Connector) serveStatus(ctx context.Context) error {
 		}
 		_ = json.NewEncoder(w).Encode(s) // a reader that is gone wants no answer
 	})
-	mux.Handle("GET /metrics", c.metrics.Handler())
+	metrics := c.metrics.Handler()
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		c.links.count()
+		metrics.ServeHTTP(w, r)
+	})
 	server := &http.Server{
 		Handler: localOnly(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second,
 		IdleTimeout: 30 * time.Second, MaxHeaderBytes: 8 << 10,

@@ -1,0 +1,206 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sallyport-dev/sallyport/pkg/control/controlclient"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
+)
+
+// replaceWithin bounds the wait before a link is opened in place of one that the edge drains: jittered, so that a thousand
+// connectors of one edge do not come at once, and far below any drain.
+const replaceWithin = time.Second
+
+func laneName(l tunnelv1.Lane) string {
+	return strings.ToLower(strings.TrimPrefix(l.String(), "LANE_"))
+}
+
+// held is a link that is up.
+type held struct {
+	*controlclient.Link
+	lane  tunnelv1.Lane
+	since time.Time
+	// draining is set when the edge empties it: it serves what comes until the edge closes it. Guarded by lane.mu.
+	draining bool
+}
+
+// trip is the last round trip, and whether it is recent enough to count as up.
+func (h *held) trip() (took time.Duration, fresh bool) {
+	at, took := h.RoundTrip()
+	return took, !at.IsZero() && time.Since(at) <= freshTrip
+}
+
+// lane keeps one link of its kind up. It is the one place that waits between attempts.
+//
+//	no link → dial → serve ─ drain notice → dial the next one ─ the edge closes the old one
+//	   ↑        │ failed       │ ended
+//	   └─ wait ─┴──────────────┘
+type lane struct {
+	*links
+	kind  tunnelv1.Lane
+	dial  dialFunc
+	waken chan struct{}
+
+	mu      sync.Mutex // guards all below
+	backoff tunnel.Backoff
+	serving int       // links that are up and not draining
+	due     time.Time // when the next attempt may be made
+	revoked bool
+	problem string // why the lane has no link; empty while it has
+}
+
+func newLane(l *links, kind tunnelv1.Lane, dial dialFunc) *lane {
+	return &lane{links: l, kind: kind, dial: dial, waken: make(chan struct{}, 1)}
+}
+
+func (l *lane) wake() {
+	select {
+	case l.waken <- struct{}{}:
+	default:
+	}
+}
+
+// run dials whenever the lane has no link that takes exchanges, until ctx ends or the enrolment is revoked.
+func (l *lane) run(ctx context.Context) error {
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	for ctx.Err() == nil {
+		wait, revoked := l.next(time.Now())
+		switch {
+		case revoked:
+			return ErrRevoked
+		case wait == 0:
+			l.attempt(ctx, &serving)
+			continue
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-l.waken:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+	return nil
+}
+
+// idle is how long a lane that needs nothing waits for a wake.
+const idle = time.Hour
+
+// next tells how long to wait before the next attempt, 0 for now.
+func (l *lane) next(now time.Time) (wait time.Duration, revoked bool) {
+	leaving := l.isLeaving()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.revoked:
+		return 0, true
+	case l.serving > 0 || leaving:
+		return idle, false
+	}
+	return max(l.due.Sub(now), 0), false
+}
+
+// attempt dials once and leaves a link that is up to a goroutine of its own.
+func (l *lane) attempt(ctx context.Context, serving *sync.WaitGroup) {
+	link, err := l.connect(ctx, l.kind, l.dial)
+	if err != nil {
+		l.attempts.WithLabelValues(laneName(l.kind), "failed").Inc()
+		if ctx.Err() == nil {
+			l.again(err, 0)
+		}
+		return
+	}
+	l.attempts.WithLabelValues(laneName(l.kind), "up").Inc()
+	h := &held{Link: link, lane: l.kind, since: time.Now()}
+	l.logger.Info("link up", zap.String("lane", laneName(l.kind)), zap.String("transport", link.Info().Transport),
+		zap.Uint64("generation", link.Generation), zap.Duration("clock_offset", l.open.Clock.Offset()))
+	l.mu.Lock()
+	l.serving++
+	l.problem = ""
+	l.mu.Unlock()
+	l.hold(h)
+	serving.Go(func() { l.serve(ctx, h) })
+}
+
+// serve serves one link until it ends.
+func (l *lane) serve(ctx context.Context, h *held) {
+	var streams sync.WaitGroup
+	streams.Go(func() { l.gate.serve(h.Link) })
+	err := h.Link.Serve(ctx, controlclient.Handlers{
+		Revoke: l.gate.revoke, Origins: l.origins, Drain: func(within time.Duration) { l.drained(h, within) },
+	})
+	l.drop(h)
+	l.mu.Lock()
+	replaced := h.draining
+	if !replaced {
+		l.serving--
+	}
+	l.mu.Unlock()
+	if ctx.Err() == nil && !replaced {
+		l.again(err, time.Since(h.since))
+	}
+	streams.Wait()
+}
+
+// drained is the edge's word that it empties a link: the next one is opened before this one closes.
+func (l *lane) drained(h *held, within time.Duration) {
+	l.logger.Info("the edge drains", zap.String("lane", laneName(l.kind)), zap.Duration("within", within))
+	l.mu.Lock()
+	if !h.draining {
+		h.draining = true
+		l.serving--
+		l.backoff = tunnel.Backoff{}
+		l.due = time.Now().Add(l.backoff.Next(time.Now(), 0, 0))
+		if most := min(replaceWithin, within/4); within > 0 && time.Until(l.due) > most {
+			l.due = time.Now().Add(most)
+		}
+	}
+	l.mu.Unlock()
+	l.wake()
+}
+
+// again plans the next attempt after a dial that failed, or a link that ended after it was up for upFor.
+func (l *lane) again(err error, upFor time.Duration) {
+	code, retry := ending(err)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.wake()
+	now := time.Now()
+	l.problem = err.Error()
+	switch code {
+	case tunnel.ReasonRevoked:
+		l.revoked = true
+		l.logger.Error("enrolment revoked", zap.Error(err))
+		return
+	case tunnel.ReasonShutdown, tunnel.ReasonDrain:
+		// The edge went in good order and will be back, or another process serves in its place already.
+		if upFor > 0 {
+			l.backoff = tunnel.Backoff{}
+		}
+	}
+	wait := l.backoff.Next(now, upFor, retry)
+	l.due = now.Add(wait)
+	l.logger.Warn("no link to the edge; dialling again", zap.String("lane", laneName(l.kind)), zap.Error(err),
+		zap.Duration("in", wait), zap.Duration("lasted", upFor))
+}
+
+// ending tells what the edge said when a link ended or was refused; code is empty when it said nothing.
+func ending(err error) (code string, retry time.Duration) {
+	var refused *controlclient.RefusedError
+	var closed *tunnel.ClosedError
+	switch {
+	case errors.As(err, &refused):
+		return refused.Code, refused.RetryAfter
+	case errors.As(err, &closed) && closed.Remote:
+		return closed.Reason.Code, closed.Reason.RetryAfter
+	}
+	return "", 0
+}
