@@ -24,7 +24,9 @@ const maxFile = 1 << 20
 //	    tls: {pin_sha256: "sha256:…"}     # or ca_file, server_name; nothing: the system's authorities
 //	    timeouts: {response_header: 300s} # also dial, tls, keep_alive, queue
 //	  - status: 404                       # the last rule takes whatever is left
-func Load(text []byte) (*Rules, []error) {
+func Load(text []byte) (*Rules, []error) { return read(text, false) }
+
+func read(text []byte, pushed bool) (*Rules, []error) {
 	if len(text) > maxFile {
 		return nil, []error{fmt.Errorf("the file is larger than %d bytes", maxFile)}
 	}
@@ -43,7 +45,7 @@ func Load(text []byte) (*Rules, []error) {
 		if i < len(lines) {
 			line = lines[i]
 		}
-		rule, wrong := file.Rules[i].rule(i+1, line)
+		rule, wrong := file.Rules[i].rule(i+1, line, pushed)
 		faults = append(faults, wrong...)
 		rules.list = append(rules.list, rule)
 	}

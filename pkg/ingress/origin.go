@@ -35,7 +35,7 @@ type origin struct {
 func newOrigin(r *Rule, now func() time.Time) *origin {
 	d := &dialer{
 		host: r.Origin.Hostname(), address: authority(r.Origin), timeouts: r.Timeouts, source: r.Source,
-		unlocal: r.Preset == presetOSCAR, now: now,
+		unlocal: r.Preset == presetOSCAR || r.Pushed, now: now,
 	}
 	if r.Origin.Scheme == "https" {
 		d.tls = r.TLS.config(d.host)

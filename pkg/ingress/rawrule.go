@@ -3,6 +3,7 @@ package ingress
 import (
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -95,6 +96,8 @@ type reading struct {
 	faults []error
 }
 
+var errPushedFile = errors.New("rules kept at the edge cannot name files of the connector's machine; use pin_sha256")
+
 func (r *reading) fault(l leaf, format string, args ...any) {
 	line := l.line
 	if line == 0 {
@@ -103,8 +106,8 @@ func (r *reading) fault(l leaf, format string, args ...any) {
 	r.faults = append(r.faults, at(line, format, args...))
 }
 
-func (raw *rawRule) rule(index, line int) (Rule, []error) {
-	r := &reading{rule: Rule{Index: index, Line: line}}
+func (raw *rawRule) rule(index, line int, pushed bool) (Rule, []error) {
+	r := &reading{rule: Rule{Index: index, Line: line, Pushed: pushed}}
 	r.match(raw)
 	status := raw.Status
 	if status.line == 0 && raw.Service.line > 0 {
@@ -247,6 +250,11 @@ func (r *reading) tls(raw rawTLS) {
 		}
 	}
 	if t.CAFile = raw.CAFile.text; raw.CAFile.line > 0 {
+		// Before it is opened: whether a file exists here, and how it reads, is none of the edge's business.
+		if r.rule.Pushed {
+			r.fault(raw.CAFile, "ca_file: %v", errPushedFile)
+			return
+		}
 		pem, err := os.ReadFile(t.CAFile)
 		if err != nil {
 			r.fault(raw.CAFile, "ca_file: %v", err)

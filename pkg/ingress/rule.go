@@ -40,6 +40,8 @@ type Rule struct {
 	// Source is the local address to dial from; unset lets the system choose, except that the preset never appears as
 	// 127.0.0.1.
 	Source netip.Addr
+	// Pushed says that the rule is kept at the edge (LoadPushed).
+	Pushed bool
 	Health Probe
 }
 
@@ -124,8 +126,8 @@ func (r *Rule) String() string {
 
 // originKey is equal for rules that may share connections and places in the queue.
 func (r *Rule) originKey() string {
-	return fmt.Sprintf("%s %x %x %s %+v %d %d %s %t %+v", r.Origin, r.TLS.Authorities, r.TLS.Pin, r.TLS.ServerName, r.Timeouts,
-		r.Parallel, r.Queue, r.Source, r.Preset == presetOSCAR, r.Health)
+	return fmt.Sprintf("%s %x %x %s %+v %d %d %s %t %t %+v", r.Origin, r.TLS.Authorities, r.TLS.Pin, r.TLS.ServerName, r.Timeouts,
+		r.Parallel, r.Queue, r.Source, r.Preset == presetOSCAR, r.Pushed, r.Health)
 }
 
 // covers reports whether everything that o matches is matched by r.
