@@ -63,6 +63,10 @@ func printStatus(w io.Writer, s connector.Status, asJSON bool) {
 		link = fmt.Sprintf("linked over %s, round trip %.1f ms", s.Protocol, s.RoundTripMS)
 	}
 	fmt.Fprintf(w, "%s: %s (%s)\n", s.Status, link, s.ConnectorID)
+	fmt.Fprintf(w, "  ingress rules: %s\n", rulesFrom(s.Ingress))
+	if s.Ingress.Problem != "" {
+		fmt.Fprintf(w, "  newer rules were refused, and the ones before are in force: %s\n", s.Ingress.Problem)
+	}
 	for _, o := range s.Origins {
 		state := "answers"
 		if !o.Healthy {
@@ -73,4 +77,14 @@ func printStatus(w io.Writer, s connector.Status, asJSON bool) {
 		}
 		fmt.Fprintf(w, "  %s %s\n", o.Origin, state)
 	}
+}
+
+func rulesFrom(i connector.IngressStatus) string {
+	switch i.From {
+	case connector.IngressFile:
+		return "from this machine's file"
+	case connector.IngressEdge:
+		return fmt.Sprintf("version %d from the edge", i.Version)
+	}
+	return "none yet: write the file, or ask the operator to keep some at the edge"
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	stdlog "log"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -29,7 +31,7 @@ func (p *program) enrollCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "enrolled as %s for %s/%s; next: write %s, then connector service install\n",
+			fmt.Fprintf(cmd.OutOrStdout(), "enrolled as %s for %s/%s; next: write %s, unless the operator keeps the rules at the edge; then connector service install\n",
 				identity.Connector, identity.Tenant, identity.Site, p.config.Ingress)
 			return nil
 		},
@@ -45,7 +47,7 @@ func (p *program) runCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "run", Short: "Carry exchanges until asked to stop", Args: exactly(0),
 		Long: "Keeps a link to the edge up, whatever the network does, and carries exchanges to the origin.\n" +
-			"SIGTERM or Ctrl-C finishes what runs first. Exit code 3: the enrolment was revoked.",
+			"SIGTERM or Ctrl-C finishes what runs first; SIGHUP reads the ingress file again. Exit code 3: the enrolment was revoked.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			logger, err := log.New(os.Stderr, p.config.Log.Format, p.config.Log.Level)
 			if err != nil {
@@ -61,7 +63,31 @@ func (p *program) runCommand() *cobra.Command {
 			if addr := c.StatusAddr(); addr != nil {
 				logger.Info("status served", zap.Stringer("loopback", addr))
 			}
+			defer onHangup(c.Reload)()
 			return c.Run(cmd.Context())
 		},
+	}
+}
+
+// onHangup calls f for each SIGHUP, one at a time, until stop is called.
+func onHangup(f func()) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-hangups:
+				f()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(done)
+		<-ended
 	}
 }

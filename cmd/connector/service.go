@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -57,7 +59,15 @@ func (p *program) unit() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return service.Connector{Program: program, Ingress: rules}.Render()
+	unit := service.Connector{Program: program, Ingress: rules}
+	standard := connector.Default()
+	if p.config.IngressFrom != standard.IngressFrom {
+		unit.IngressFrom = p.config.IngressFrom
+	}
+	if !slices.Equal(p.config.IngressAllow, standard.IngressAllow) {
+		unit.IngressAllow = p.config.IngressAllow
+	}
+	return unit.Render()
 }
 
 // installable finds before the unit is started what would keep it from starting.
@@ -74,9 +84,22 @@ func (p *program) installable(executable func() (string, error)) error {
 	if home := connector.Default().StateDir; p.config.StateDir != home {
 		return &usageError{fmt.Errorf("the service keeps its state in %s; enrol without --state-dir", home)}
 	}
-	_, errRules := connector.LoadRules(p.config.Ingress)
 	_, _, errState := connector.LoadState(p.config.StateDir)
-	return errors.Join(errRules, errState)
+	return errors.Join(p.usableRules(), errState)
+}
+
+// usableRules checks that the service, which is not root, will be able to read the rules. They may be missing where they come
+// from the edge.
+func (p *program) usableRules() error {
+	info, err := os.Stat(p.config.Ingress)
+	switch {
+	case p.config.IngressFrom == connector.IngressEdge, p.config.IngressFrom == connector.IngressAuto && errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil && info.Mode().Perm()&0o004 == 0:
+		return &usageError{fmt.Errorf("the service cannot read %s: chmod a+r it and what it names; they hold no secrets", p.config.Ingress)}
+	}
+	_, err = connector.LoadRules(p.config.Ingress)
+	return err
 }
 
 func serviceUninstall() *cobra.Command {

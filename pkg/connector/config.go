@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sallyport-dev/sallyport/pkg/exchange"
+	"github.com/sallyport-dev/sallyport/pkg/ingress"
 	"github.com/sallyport-dev/sallyport/pkg/log"
 	"github.com/sallyport-dev/sallyport/pkg/metric"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
@@ -25,6 +26,13 @@ const (
 	TransportWebSocket = "websocket"
 )
 
+// What Config.IngressFrom may name.
+const (
+	IngressAuto = "auto"
+	IngressFile = "file"
+	IngressEdge = "edge"
+)
+
 // Config of a connector. Keys of the configuration file are in the tags; the fields without one are for programs that
 // embed a connector.
 type Config struct {
@@ -32,6 +40,13 @@ type Config struct {
 	StateDir string `conf:"state_dir" help:"directory with identity.json and key.pem"`
 	// Ingress is the file with the rules that say which origin serves which host and path.
 	Ingress string `conf:"ingress" help:"file with the ingress rules"`
+	// IngressFrom says where the rules come from: file, edge (what the operator keeps there for the site), or auto: the file
+	// if there is one, else the edge. A file that comes later wins from then on; one that goes leaves its rules in force
+	// until the connector is started again.
+	IngressFrom string `conf:"ingress_from" help:"auto, file or edge: where the rules come from"`
+	// IngressAllow lists the origins that rules from the edge may name: "loopback" (this machine), names, addresses and
+	// prefixes, each with or without :port. It bounds what somebody who holds the edge can reach in the clinic's network.
+	IngressAllow []string `conf:"ingress_allow" help:"origins that rules from the edge may name, host[:port], prefix or loopback"`
 	// Loopback is the address for /ready and /metrics; port 0 takes a free one, empty serves neither.
 	Loopback string `conf:"loopback" help:"loopback address for /ready and /metrics"`
 	// Transport is auto (QUIC, and WebSocket where QUIC is not up within a second), quic or websocket.
@@ -62,7 +77,7 @@ type Config struct {
 func Default() *Config {
 	return &Config{
 		StateDir: "/var/lib/sallyport-connector", Ingress: "/etc/sallyport/ingress.yaml", Loopback: "127.0.0.1:9466",
-		Transport: TransportAuto, DrainTimeout: 30 * time.Second, Log: log.Default(),
+		IngressFrom: IngressAuto, IngressAllow: []string{"loopback"}, Transport: TransportAuto, DrainTimeout: 30 * time.Second, Log: log.Default(),
 	}
 }
 
@@ -70,6 +85,9 @@ func Default() *Config {
 func (c Config) withDefaults() Config {
 	if c.Transport == "" {
 		c.Transport = TransportAuto
+	}
+	if c.IngressFrom == "" {
+		c.IngressFrom = IngressAuto
 	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = 30 * time.Second
@@ -103,6 +121,14 @@ func (c *Config) Validate() error {
 	}
 	if c.Proxy.Set() && c.Transport == TransportQUIC {
 		faults = append(faults, errors.New("proxy: QUIC goes through no proxy: use transport auto or websocket"))
+	}
+	switch c.IngressFrom {
+	case IngressAuto, IngressFile, IngressEdge, "":
+	default:
+		faults = append(faults, fmt.Errorf("ingress_from: %q: use auto, file or edge", c.IngressFrom))
+	}
+	if _, err := ingress.ParseBounds(c.IngressAllow); err != nil {
+		faults = append(faults, fmt.Errorf("ingress_allow: %w", err))
 	}
 	if c.DrainTimeout < 0 || c.DrainTimeout > 10*time.Minute {
 		faults = append(faults, errors.New("drain_timeout: use 0s to 10m"))

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"time"
 
 	"go.uber.org/zap"
@@ -36,6 +35,7 @@ type Connector struct {
 	identity Identity
 	logger   *zap.Logger
 	ingress  *ingress.Ingress
+	rules    *rules
 	links    *links
 	gate     *gate
 	status   net.Listener
@@ -52,7 +52,8 @@ func New(cfg Config) (*Connector, error) {
 		return nil, err
 	}
 	identity, key, errState := LoadState(cfg.StateDir)
-	rules, errRules := LoadRules(cfg.Ingress)
+	logger := cfg.Logger.With(log.Connector(identity.Connector), log.Tenant(identity.Tenant), log.Site(identity.Site))
+	rules, errRules := newRules(cfg, logger)
 	if err := errors.Join(errState, errRules); err != nil {
 		return nil, err
 	}
@@ -60,15 +61,16 @@ func New(cfg Config) (*Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	logger := cfg.Logger.With(log.Connector(identity.Connector), log.Tenant(identity.Tenant), log.Site(identity.Site))
 	instance := make([]byte, 16)
 	_, _ = rand.Read(instance) // never fails: it ends the process instead
 
-	c := &Connector{cfg: cfg, identity: identity, logger: logger, metrics: cfg.Metrics, notify: service.NewNotifier(), started: time.Now()}
-	c.ingress = ingress.New(ingress.Config{Rules: rules, Logger: logger, Metrics: cfg.Metrics})
+	c := &Connector{cfg: cfg, identity: identity, logger: logger, metrics: cfg.Metrics, notify: service.NewNotifier(), started: time.Now(), rules: rules}
+	c.ingress = ingress.New(ingress.Config{Rules: rules.first, Logger: logger, Metrics: cfg.Metrics})
+	rules.attach(c.ingress.Swap)
 	open := controlclient.Config{
 		Connector: identity.Connector, Key: key, Pinned: token.NewPinned(identity.RootKey), Clock: new(controlclient.Clock),
 		Instance: hex.EncodeToString(instance), Software: build.Version(),
+		Rules: rules,
 	}
 	handler := exchange.Handler(c.ingress)
 	if cfg.Handler != nil {
@@ -85,18 +87,9 @@ func New(cfg Config) (*Connector, error) {
 	return c, nil
 }
 
-// LoadRules reads an ingress file; the error joins every fault in it.
-func LoadRules(path string) (*ingress.Rules, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("ingress rules: %w", err)
-	}
-	rules, faults := ingress.Load(text)
-	for i, fault := range faults {
-		faults[i] = fmt.Errorf("%s: %w", path, fault)
-	}
-	return rules, errors.Join(faults...)
-}
+// Reload reads the ingress file again, as it is also done by itself when the file changes. Bad rules change nothing; log,
+// metrics and /ready tell of them.
+func (c *Connector) Reload() { c.rules.reload() }
 
 // Identity says who this connector is.
 func (c *Connector) Identity() Identity { return c.identity }
@@ -122,6 +115,7 @@ func (c *Connector) Run(ctx context.Context) error {
 		group.Add(run.Part{Name: "status", Run: c.serveStatus})
 	}
 	group.Add(run.Part{Name: "origin health", Run: c.watchOrigins})
+	group.Add(run.Part{Name: "ingress file", Run: c.rules.watch})
 	group.Add(run.Part{Name: "links", Run: c.links.run, Drain: c.drain})
 	group.Add(run.Part{Name: "service manager", Run: c.report})
 	c.logger.Info("connector starts", zap.String("edge", c.identity.Edge), zap.String("version", build.Version()))

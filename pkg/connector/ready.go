@@ -19,6 +19,7 @@ import (
 const (
 	StatusReady    = "ready"    // a link is up and the origins answered lately
 	StatusNoLink   = "no-link"  // the edge is not reached
+	StatusNoRules  = "no-rules" // the link is up, and there is neither an ingress file nor rules from the edge
 	StatusOrigin   = "origin"   // the link is up, an origin does not answer
 	StatusDraining = "draining" // finishing what runs
 )
@@ -36,6 +37,8 @@ type Status struct {
 	// Links lists every link; Lanes says why a lane has none, or runs over WebSocket.
 	Links []LinkStatus      `json:"links"`
 	Lanes map[string]string `json:"lanes,omitempty"`
+	// Ingress says where the rules come from, and what is wrong with newer ones.
+	Ingress IngressStatus `json:"ingress"`
 	// UptimeSeconds is how long this process has run.
 	UptimeSeconds int64 `json:"uptimeSeconds"`
 }
@@ -53,7 +56,7 @@ type OriginStatus struct {
 // Status tells how the connector fares now. A heartbeat that was answered within the last 10 s is what counts as a link, an
 // answer within the origin's own check interval as an origin.
 func (c *Connector) Status() Status {
-	s := Status{ConnectorID: c.identity.Connector, Origins: []OriginStatus{}, UptimeSeconds: int64(time.Since(c.started).Seconds())}
+	s := Status{ConnectorID: c.identity.Connector, Origins: []OriginStatus{}, UptimeSeconds: int64(time.Since(c.started).Seconds()), Ingress: c.rules.status()}
 	healthy := true
 	for _, h := range c.ingress.Health() {
 		o := OriginStatus{Origin: h.Origin, Healthy: h.Healthy, Problem: h.Problem}
@@ -78,6 +81,8 @@ func (c *Connector) Status() Status {
 		s.Status = StatusDraining
 	case !up:
 		s.Status = StatusNoLink
+	case s.Ingress.From == ingressNone:
+		s.Status = StatusNoRules
 	case !healthy:
 		s.Status = StatusOrigin
 	default:
@@ -91,6 +96,8 @@ func (s Status) summary() string {
 	switch s.Status {
 	case StatusReady:
 		return fmt.Sprintf("ready over %s", s.Protocol)
+	case StatusNoRules:
+		return "linked, but there are no ingress rules: neither a file nor any from the edge"
 	case StatusOrigin:
 		return "linked, but an origin does not answer"
 	case StatusDraining:

@@ -31,7 +31,7 @@ func TestUnitsRunUnprivilegedAndHardened(t *testing.T) {
 		text string
 		want []string
 	}{
-		ConnectorUnit: {connector, append(both, "StateDirectory=sallyport-connector", "LoadCredential=ingress.yaml:/etc/sallyport/ingress.yaml",
+		ConnectorUnit: {connector, append(both, "StateDirectory=sallyport-connector", "ExecReload=kill -HUP $MAINPID",
 			"CapabilityBoundingSet=", "RestartPreventExitStatus=3")},
 		EdgeUnit: {edge, append(both, "StateDirectory=sallyport-edge", "LoadCredential=edge.yaml:/etc/sallyport/edge.yaml",
 			"CapabilityBoundingSet=CAP_NET_BIND_SERVICE")},

@@ -31,11 +31,32 @@ const ExitRevoked = 3
 type Connector struct {
 	// Program is the absolute path of the binary, Ingress that of the ingress rules.
 	Program, Ingress string
+	// IngressFrom and IngressAllow are the connector's settings of that name; empty leaves their defaults.
+	IngressFrom  string
+	IngressAllow []string
 }
 
-// Render returns the unit's text; paths that a unit file could read otherwise are fault.Invalid.
+// plainWord is what settings other than paths are made of: words, addresses, prefixes.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9._:/\[\]-]+$`)
+
+// Render returns the unit's text; what a unit file could read otherwise is fault.Invalid.
 func (c Connector) Render() (string, error) {
-	return render(connectorText, map[string]string{"@program@": c.Program, "@ingress@": c.Ingress})
+	options := ""
+	for _, o := range []struct{ flag, value string }{
+		{"--ingress-from", c.IngressFrom}, {"--ingress-allow", strings.Join(c.IngressAllow, ",")},
+	} {
+		if o.value == "" {
+			continue
+		}
+		for word := range strings.SplitSeq(o.value, ",") {
+			if !plainWord.MatchString(word) {
+				return "", fault.New(fault.Invalid, "%s %q: cannot stand in a unit file", o.flag, word)
+			}
+		}
+		options += " " + o.flag + " " + o.value
+	}
+	text := strings.ReplaceAll(connectorText, "@options@", options)
+	return render(text, map[string]string{"@program@": c.Program, "@ingress@": c.Ingress})
 }
 
 // Edge is the unit of an edge.

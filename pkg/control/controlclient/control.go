@@ -67,13 +67,11 @@ func (c *control) send(m *tunnelv1.Control) error {
 }
 
 // heartbeat sends the next heartbeat; the round trip is measured from the oldest that is not answered.
-func (c *control) heartbeat(origins []*tunnelv1.OriginHealth) error {
+func (c *control) heartbeat(h *tunnelv1.Heartbeat) error {
 	c.write.Lock()
 	defer c.write.Unlock()
-	sequence := c.next()
-	return wire.WriteControl(c.stream, &tunnelv1.Control{Message: &tunnelv1.Control_Heartbeat{Heartbeat: &tunnelv1.Heartbeat{
-		Sequence: sequence, Origins: origins,
-	}}})
+	h.Sequence = c.next()
+	return wire.WriteControl(c.stream, &tunnelv1.Control{Message: &tunnelv1.Control_Heartbeat{Heartbeat: h}})
 }
 
 func (c *control) next() uint64 {

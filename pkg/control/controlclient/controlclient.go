@@ -41,6 +41,34 @@ type Config struct {
 	Generation uint64
 	Lane       tunnelv1.Lane
 	Software   string
+	// Rules takes the ingress rules that are kept at the edge; nil takes none.
+	Rules Rules
+}
+
+// Rules takes ingress rules that are kept at the edge. Its methods may be called from several links at once.
+type Rules interface {
+	// Running tells what is in force: the version kept at the edge and the SHA-256 of its text, 0 and nil for none, or that
+	// the rules come from a file of the connector's own.
+	Running() (version uint64, digest []byte, ownFile bool)
+	// Configure checks rules, remembers them and puts them in force; empty text is none. An error leaves the rules before in
+	// force; ErrOwnFile is in its chain when no rules of the edge are wanted.
+	Configure(version uint64, text []byte) error
+}
+
+// ErrOwnFile says that a connector takes its rules from a file of its own.
+var ErrOwnFile = errors.New("this connector takes its rules from its own file")
+
+func (c *Config) running() (version uint64, digest []byte, ownFile bool) {
+	if c.Rules == nil {
+		return 0, nil, true
+	}
+	return c.Rules.Running()
+}
+
+func (c *Config) heartbeat(origins []*tunnelv1.OriginHealth) *tunnelv1.Heartbeat {
+	h := &tunnelv1.Heartbeat{Origins: origins}
+	h.ConfigurationVersion, _, h.OwnFile = c.running()
+	return h
 }
 
 // Link is an open link: both sides have proved themselves.
@@ -132,7 +160,7 @@ func (l *Link) open(ctx context.Context) error {
 	l.Admit()
 	l.control.admit()
 	// The first heartbeat tells the edge that exchanges are welcome; what it opens before would meet a held link.
-	if err := l.control.heartbeat(nil); err != nil {
+	if err := l.control.heartbeat(l.cfg.heartbeat(nil)); err != nil {
 		return err
 	}
 	return errors.Join(stream.SetReadDeadline(time.Time{}), stream.SetWriteDeadline(time.Time{}))
@@ -168,7 +196,9 @@ func (l *Link) register(exporter []byte) error {
 	if err != nil {
 		return err
 	}
-	return l.control.send(&tunnelv1.Control{Message: &tunnelv1.Control_Register{Register: &tunnelv1.Register{Proof: proof}}})
+	register := &tunnelv1.Register{Proof: proof}
+	register.ConfigurationVersion, register.ConfigurationDigest, _ = l.cfg.running()
+	return l.control.send(&tunnelv1.Control{Message: &tunnelv1.Control_Register{Register: register}})
 }
 
 // believe checks that the peer is the pinned edge before anything else it says counts.

@@ -3,6 +3,7 @@ package controlclient
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,14 +19,15 @@ const (
 	writeTimeout = 20 * time.Second
 	// patience is how many intervals a heartbeat may stay unanswered.
 	patience = 10
+	// maxReason bounds what the edge is told of why rules were refused, bytes.
+	maxReason = 1000
 )
 
 // Handlers act on what the edge says. Fields may be nil. They are called one at a time and must not block.
 type Handlers struct {
-	Revoke        func(*tunnelv1.Revoke)
-	Configuration func(*tunnelv1.Configuration) error
-	Drain         func(within time.Duration)
-	Edges         func(*tunnelv1.Edges)
+	Revoke func(*tunnelv1.Revoke)
+	Drain  func(within time.Duration)
+	Edges  func(*tunnelv1.Edges)
 	// Origins is asked for each heartbeat.
 	Origins func() []*tunnelv1.OriginHealth
 }
@@ -79,7 +81,7 @@ func (l *Link) beat(h Handlers) {
 		if h.Origins != nil {
 			origins = h.Origins()
 		}
-		if l.control.stream.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil || l.control.heartbeat(origins) != nil {
+		if l.control.stream.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil || l.control.heartbeat(l.cfg.heartbeat(origins)) != nil {
 			_ = l.Close(tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "heartbeats cannot be sent"})
 			return
 		}
@@ -139,7 +141,7 @@ func (l *Link) handle(h Handlers, m *tunnelv1.Control) error {
 			h.Edges(body.Edges)
 		}
 	case *tunnelv1.Control_Configuration:
-		return l.configure(h, body.Configuration)
+		return l.configure(body.Configuration)
 	default:
 		return errProtocol
 	}
@@ -153,15 +155,15 @@ func (l *Link) acknowledged(ack *tunnelv1.HeartbeatAck) {
 	}
 }
 
-// configure answers a pushed configuration. A connector that takes its rules from its own file says so.
-func (l *Link) configure(h Handlers, c *tunnelv1.Configuration) error {
-	ack := &tunnelv1.ConfigurationAck{Version: c.GetVersion(), Reason: "this connector takes its rules from its own file"}
-	if h.Configuration != nil {
-		ack.Reason = ""
-		if err := h.Configuration(c); err != nil {
-			ack.Reason = clip(err.Error(), 1000)
-		}
-		ack.Accepted = ack.Reason == ""
+// configure answers a pushed configuration.
+func (l *Link) configure(c *tunnelv1.Configuration) error {
+	err := ErrOwnFile
+	if l.cfg.Rules != nil {
+		err = l.cfg.Rules.Configure(c.GetVersion(), c.GetIngressYaml())
+	}
+	ack := &tunnelv1.ConfigurationAck{Version: c.GetVersion(), Accepted: err == nil, OwnFile: errors.Is(err, ErrOwnFile)}
+	if err != nil {
+		ack.Reason = strings.ToValidUTF8(clip(err.Error(), maxReason), "")
 	}
 	return l.say(&tunnelv1.Control{Message: &tunnelv1.Control_ConfigurationAck{ConfigurationAck: ack}})
 }

@@ -439,8 +439,10 @@ type Register struct {
 	Proof string                 `protobuf:"bytes,1,opt,name=proof,proto3" json:"proof,omitempty"`
 	// Version of the configuration that the connector runs, 0 for none.
 	ConfigurationVersion uint64 `protobuf:"varint,2,opt,name=configuration_version,json=configurationVersion,proto3" json:"configuration_version,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// SHA-256 of that configuration's ingress_yaml: a store that was restored may give a version another text.
+	ConfigurationDigest []byte `protobuf:"bytes,3,opt,name=configuration_digest,json=configurationDigest,proto3" json:"configuration_digest,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Register) Reset() {
@@ -485,6 +487,13 @@ func (x *Register) GetConfigurationVersion() uint64 {
 		return x.ConfigurationVersion
 	}
 	return 0
+}
+
+func (x *Register) GetConfigurationDigest() []byte {
+	if x != nil {
+		return x.ConfigurationDigest
+	}
+	return nil
 }
 
 // Registered admits the link.
@@ -578,9 +587,13 @@ func (x *Registered) GetHeartbeatMs() uint32 {
 // Heartbeat travels connector to edge; the answer carries the sequence back. It shows a live control stream only:
 // "up" is a round trip of an exchange.
 type Heartbeat struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sequence      uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	Origins       []*OriginHealth        `protobuf:"bytes,2,rep,name=origins,proto3" json:"origins,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Sequence uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Origins  []*OriginHealth        `protobuf:"bytes,2,rep,name=origins,proto3" json:"origins,omitempty"`
+	// As in Register, at present.
+	ConfigurationVersion uint64 `protobuf:"varint,3,opt,name=configuration_version,json=configurationVersion,proto3" json:"configuration_version,omitempty"`
+	// The connector takes its rules from a file of its own.
+	OwnFile       bool `protobuf:"varint,4,opt,name=own_file,json=ownFile,proto3" json:"own_file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -627,6 +640,20 @@ func (x *Heartbeat) GetOrigins() []*OriginHealth {
 		return x.Origins
 	}
 	return nil
+}
+
+func (x *Heartbeat) GetConfigurationVersion() uint64 {
+	if x != nil {
+		return x.ConfigurationVersion
+	}
+	return 0
+}
+
+func (x *Heartbeat) GetOwnFile() bool {
+	if x != nil {
+		return x.OwnFile
+	}
+	return false
 }
 
 type OriginHealth struct {
@@ -752,9 +779,11 @@ func (x *HeartbeatAck) GetEdgeTimeMs() int64 {
 
 // Configuration carries ingress rules kept at the edge; the connector validates, swaps and acknowledges.
 type Configuration struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	IngressYaml   []byte                 `protobuf:"bytes,2,opt,name=ingress_yaml,json=ingressYaml,proto3" json:"ingress_yaml,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From 1; a higher one is newer, but a connector takes any: the edge's store may have been restored.
+	Version uint64 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// At most 128 KiB. Empty: the edge keeps none any more.
+	IngressYaml   []byte `protobuf:"bytes,2,opt,name=ingress_yaml,json=ingressYaml,proto3" json:"ingress_yaml,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -804,10 +833,13 @@ func (x *Configuration) GetIngressYaml() []byte {
 }
 
 type ConfigurationAck struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Accepted      bool                   `protobuf:"varint,2,opt,name=accepted,proto3" json:"accepted,omitempty"`
-	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Version  uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Accepted bool                   `protobuf:"varint,2,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// Why not, at most 1,000 bytes. The configuration before stays in force.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Not accepted because the connector takes its rules from a file of its own.
+	OwnFile       bool `protobuf:"varint,4,opt,name=own_file,json=ownFile,proto3" json:"own_file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -861,6 +893,13 @@ func (x *ConfigurationAck) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *ConfigurationAck) GetOwnFile() bool {
+	if x != nil {
+		return x.OwnFile
+	}
+	return false
 }
 
 // Revoke empties the connector's assertion cache for a session (or all of a principal) and ends its exchanges.
@@ -1788,10 +1827,11 @@ const file_tunnel_v1_tunnel_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\b \x01(\x04R\n" +
 	"generation\x12\x1a\n" +
-	"\bsoftware\x18\t \x01(\tR\bsoftware\"U\n" +
+	"\bsoftware\x18\t \x01(\tR\bsoftware\"\x88\x01\n" +
 	"\bRegister\x12\x14\n" +
 	"\x05proof\x18\x01 \x01(\tR\x05proof\x123\n" +
-	"\x15configuration_version\x18\x02 \x01(\x04R\x14configurationVersion\"\xb5\x01\n" +
+	"\x15configuration_version\x18\x02 \x01(\x04R\x14configurationVersion\x121\n" +
+	"\x14configuration_digest\x18\x03 \x01(\fR\x13configurationDigest\"\xb5\x01\n" +
 	"\n" +
 	"Registered\x12\x1e\n" +
 	"\n" +
@@ -1802,10 +1842,12 @@ const file_tunnel_v1_tunnel_proto_rawDesc = "" +
 	"\bkey_sets\x18\x03 \x03(\tR\akeySets\x12\x16\n" +
 	"\x06tenant\x18\x04 \x01(\tR\x06tenant\x12\x12\n" +
 	"\x04site\x18\x05 \x01(\tR\x04site\x12!\n" +
-	"\fheartbeat_ms\x18\x06 \x01(\rR\vheartbeatMs\"d\n" +
+	"\fheartbeat_ms\x18\x06 \x01(\rR\vheartbeatMs\"\xb4\x01\n" +
 	"\tHeartbeat\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12;\n" +
-	"\aorigins\x18\x02 \x03(\v2!.sallyport.tunnel.v1.OriginHealthR\aorigins\"q\n" +
+	"\aorigins\x18\x02 \x03(\v2!.sallyport.tunnel.v1.OriginHealthR\aorigins\x123\n" +
+	"\x15configuration_version\x18\x03 \x01(\x04R\x14configurationVersion\x12\x19\n" +
+	"\bown_file\x18\x04 \x01(\bR\aownFile\"q\n" +
 	"\fOriginHealth\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\ahealthy\x18\x02 \x01(\bR\ahealthy\x12\x14\n" +
@@ -1818,11 +1860,12 @@ const file_tunnel_v1_tunnel_proto_rawDesc = "" +
 	"edgeTimeMs\"L\n" +
 	"\rConfiguration\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12!\n" +
-	"\fingress_yaml\x18\x02 \x01(\fR\vingressYaml\"`\n" +
+	"\fingress_yaml\x18\x02 \x01(\fR\vingressYaml\"{\n" +
 	"\x10ConfigurationAck\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1a\n" +
 	"\baccepted\x18\x02 \x01(\bR\baccepted\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"R\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x19\n" +
+	"\bown_file\x18\x04 \x01(\bR\aownFile\"R\n" +
 	"\x06Revoke\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x12\x1c\n" +
 	"\tprincipal\x18\x02 \x01(\tR\tprincipal\x12\x10\n" +

@@ -1,0 +1,271 @@
+package connector
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/sallyport-dev/sallyport/pkg/conf"
+	"github.com/sallyport-dev/sallyport/pkg/control/controlclient"
+	"github.com/sallyport-dev/sallyport/pkg/ingress"
+)
+
+// keptFile is what was last accepted from the edge, in the state directory, so that a start without the edge has rules.
+const keptFile = "ingress-edge.json"
+
+// kept are rules that were accepted from the edge.
+type kept struct {
+	// Version is the edge's; 0 means that nothing was accepted yet.
+	Version uint64 `json:"version"`
+	// YAML is empty when the edge keeps none any more.
+	YAML string `json:"yaml"`
+}
+
+// rules decides which ingress rules are in force: those of the file, or those kept at the edge. Either way the newest that
+// are good are; bad ones change nothing and are told of.
+type rules struct {
+	dir, file, from string
+	bounds          ingress.Bounds
+	logger          *zap.Logger
+	results         *prometheus.CounterVec
+	refused         prometheus.Gauge
+	version         prometheus.Gauge
+	watcher         *conf.Watcher
+	first           *ingress.Rules // to start with
+
+	mu      sync.Mutex // guards all below; held while rules are read and swapped, so that the last word is the last one said
+	swap    func(*ingress.Rules)
+	own     bool // the file has the word
+	edge    kept
+	named   []string // files that the rules name
+	problem string
+}
+
+var _ controlclient.Rules = (*rules)(nil)
+
+// newRules finds the rules to start with. A file that is bad at the start is an error; rules of the edge that can no longer
+// be used, perhaps because the clinic narrowed ingress_allow, are a problem that is told of.
+func newRules(cfg Config, logger *zap.Logger) (*rules, error) {
+	bounds, err := ingress.ParseBounds(cfg.IngressAllow)
+	if err != nil {
+		return nil, fmt.Errorf("ingress_allow: %w", err)
+	}
+	r := &rules{
+		dir: cfg.StateDir, file: cfg.Ingress, from: cfg.IngressFrom, bounds: bounds, logger: logger, swap: func(*ingress.Rules) {},
+		results: cfg.Metrics.Counter("sallyport_ingress_loads_total", "Ingress rules that were read, by where they came from and what became of them.", "from", "result"),
+		refused: cfg.Metrics.Gauge("sallyport_ingress_refused", "1 while the newest ingress rules are bad and older ones are in force.").WithLabelValues(),
+		version: cfg.Metrics.Gauge("sallyport_ingress_version", "Version of the rules kept at the edge that are in force; 0 for none of them.").WithLabelValues(),
+	}
+	_, err = os.Stat(r.file)
+	r.own = r.from == IngressFile || r.from == IngressAuto && !errors.Is(err, fs.ErrNotExist)
+	if text, err := os.ReadFile(r.file); err == nil {
+		r.named = ingress.Files(text)
+	}
+	r.watcher = conf.NewWatcher(0, r.watched) // before the files are read: what changes meanwhile is read again
+	if !r.own {
+		r.first = r.recall()
+		return r, nil
+	}
+	_, r.first, err = readRules(r.file)
+	return r, err
+}
+
+// recall reads what was last accepted from the edge.
+func (r *rules) recall() *ingress.Rules {
+	text, err := os.ReadFile(filepath.Join(r.dir, keptFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ingress.NoRules()
+	}
+	var known kept
+	if err == nil {
+		err = json.Unmarshal(text, &known)
+	}
+	var rules *ingress.Rules
+	if err == nil {
+		rules, err = pushed([]byte(known.YAML), &r.bounds)
+	}
+	if err != nil {
+		r.refuse(IngressEdge, fmt.Errorf("the remembered rules cannot be used: %w", err))
+		return ingress.NoRules()
+	}
+	r.edge = known
+	r.version.Set(float64(known.Version))
+	return rules
+}
+
+// pushed reads rules of the edge; none is a set of rules too.
+func pushed(text []byte, bounds *ingress.Bounds) (*ingress.Rules, error) {
+	if len(text) == 0 {
+		return ingress.NoRules(), nil
+	}
+	rules, faults := ingress.LoadPushed(text, bounds)
+	return rules, errors.Join(faults...)
+}
+
+// readRules reads an ingress file; the error joins every fault in it. The text comes with an error too, as far as there is any.
+func readRules(path string) ([]byte, *ingress.Rules, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("ingress rules: %w", err)
+	}
+	rules, faults := ingress.Load(text)
+	for i, fault := range faults {
+		faults[i] = fmt.Errorf("%s: %w", path, fault)
+	}
+	return text, rules, errors.Join(faults...)
+}
+
+// LoadRules reads an ingress file; the error joins every fault in it.
+func LoadRules(path string) (*ingress.Rules, error) {
+	_, rules, err := readRules(path)
+	return rules, err
+}
+
+// reload reads the file and puts its rules in force if they are good.
+func (r *rules) reload() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.from == IngressEdge {
+		r.logger.Info("nothing to read again: this connector takes its rules from the edge")
+		return
+	}
+	text, rules, err := readRules(r.file)
+	if errors.Is(err, fs.ErrNotExist) && !r.own {
+		return // auto, and there never was one
+	}
+	if text != nil {
+		r.named = ingress.Files(text)
+	}
+	if err != nil {
+		r.refuse(IngressFile, err)
+		return
+	}
+	r.own = true
+	r.version.Set(0)
+	r.enforce(IngressFile, rules)
+}
+
+// refuse notes that the newest rules are bad; those before stay in force.
+func (r *rules) refuse(from string, err error) {
+	r.problem = strings.ReplaceAll(err.Error(), "\n", "; ")
+	r.refused.Set(1)
+	r.results.WithLabelValues(from, "refused").Inc()
+	r.logger.Error("ingress rules refused; the rules before stay in force", zap.String("from", from), zap.String("problem", r.problem))
+}
+
+// enforce puts good rules in force.
+func (r *rules) enforce(from string, rules *ingress.Rules) {
+	r.problem = ""
+	r.refused.Set(0)
+	r.results.WithLabelValues(from, "accepted").Inc()
+	r.swap(rules)
+	r.logger.Info("ingress rules in force", zap.String("from", from), zap.Int("rules", rules.Len()), zap.Uint64("version", r.edge.Version))
+}
+
+// Running implements controlclient.Rules.
+func (r *rules) Running() (version uint64, digest []byte, ownFile bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.own || r.edge.Version == 0 {
+		return 0, nil, r.own
+	}
+	sum := sha256.Sum256([]byte(r.edge.YAML))
+	return r.edge.Version, sum[:], false
+}
+
+// Configure implements controlclient.Rules: check, remember, swap. The edge may say a version twice.
+func (r *rules) Configure(version uint64, text []byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := kept{Version: version, YAML: string(text)}
+	switch {
+	case r.own:
+		return controlclient.ErrOwnFile
+	case version == 0:
+		return errors.New("rules without a version")
+	case next == r.edge:
+		return nil
+	}
+	rules, err := pushed(text, &r.bounds)
+	if err == nil {
+		err = r.remember(next)
+	}
+	if err != nil {
+		r.refuse(IngressEdge, fmt.Errorf("version %d: %w", version, err))
+		return errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	r.edge = next
+	r.version.Set(float64(version))
+	r.enforce(IngressEdge, rules)
+	return nil
+}
+
+// remember writes the rules down before they count: after a start the connector must not fall back behind what it acknowledged.
+func (r *rules) remember(k kept) error {
+	text, err := json.Marshal(k)
+	if err != nil {
+		return err
+	}
+	return writeFile(r.dir, keptFile, text)
+}
+
+// attach gives the rules that are found from now on to swap.
+func (r *rules) attach(swap func(*ingress.Rules)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.swap = swap
+}
+
+// watched lists the files that the rules come from.
+func (r *rules) watched() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string{r.file}, r.named...)
+}
+
+// watch reads the file again when it, or a file that it names, has changed, until ctx ends.
+func (r *rules) watch(ctx context.Context) error {
+	if r.from == IngressEdge {
+		<-ctx.Done()
+		return nil
+	}
+	r.watcher.Run(ctx, r.reload)
+	return nil
+}
+
+// ingressNone is IngressStatus.From without any rules.
+const ingressNone = "none"
+
+// IngressStatus is where the rules come from, in Status.
+type IngressStatus struct {
+	// From is file or edge, or none where there are no rules yet.
+	From string `json:"from"`
+	// Version is that of the edge's rules; 0 when they are not the edge's.
+	Version uint64 `json:"version,omitempty"`
+	// Problem says why the newest rules were not taken; those before are in force then.
+	Problem string `json:"problem,omitempty"`
+}
+
+func (r *rules) status() IngressStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := IngressStatus{From: IngressFile, Problem: r.problem}
+	switch {
+	case r.own:
+	case r.edge.YAML == "":
+		s.From, s.Version = ingressNone, r.edge.Version
+	default:
+		s.From, s.Version = IngressEdge, r.edge.Version
+	}
+	return s
+}
