@@ -81,24 +81,7 @@ type sallyport struct {
 func (s *sallyport) file(name string) string { return filepath.Join(s.dir, name) }
 
 func (s *sallyport) setUp(ctx context.Context, p *path) error {
-	if err := s.configure(); err != nil {
-		return err
-	}
-	if _, err := s.edge(ctx, "init"); err != nil {
-		return err
-	}
-	if err := s.handOver(); err != nil {
-		return err
-	}
-	edge, err := s.start(s.serveEdge())
-	if err != nil {
-		return err
-	}
-	p.programs = append(p.programs, edge)
-	if err := await(ctx, "the edge's admin socket", p.programs, func() error { _, err := s.edge(ctx, "tenant", "list"); return err }); err != nil {
-		return err
-	}
-	if err := s.publish(ctx, p); err != nil {
+	if err := s.setUpEdge(ctx, p); err != nil {
 		return err
 	}
 	if err := s.enrol(ctx); err != nil {
@@ -116,6 +99,28 @@ func (s *sallyport) setUp(ctx context.Context, p *path) error {
 		}
 		return err
 	})
+}
+
+// setUpEdge starts an edge with one clinic, whose app the load generator may use.
+func (s *sallyport) setUpEdge(ctx context.Context, p *path) error {
+	if err := s.configure(); err != nil {
+		return err
+	}
+	if _, err := s.edge(ctx, "init"); err != nil {
+		return err
+	}
+	if err := s.handOver(); err != nil {
+		return err
+	}
+	edge, err := s.start(s.serveEdge())
+	if err != nil {
+		return err
+	}
+	p.programs = append(p.programs, edge)
+	if err := await(ctx, "the edge's admin socket", p.programs, func() error { _, err := s.edge(ctx, "tenant", "list"); return err }); err != nil {
+		return err
+	}
+	return s.publish(ctx, p)
 }
 
 func (s *sallyport) serveEdge() launch {

@@ -1,0 +1,279 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/sallyport-dev/sallyport/pkg/adminapi"
+	"github.com/sallyport-dev/sallyport/pkg/connector"
+	"github.com/sallyport-dev/sallyport/pkg/enroll"
+	"github.com/sallyport-dev/sallyport/pkg/secret"
+	"github.com/sallyport-dev/sallyport/pkg/store"
+	adminv1 "github.com/sallyport-dev/sallyport/proto/admin/v1"
+)
+
+const (
+	fleetSize = 1000
+	fleetEnv  = "SALLYPORT_BENCH_FLEET"
+	settle    = 5 * time.Second
+	backLimit = 2 * time.Minute
+)
+
+// fleet says where the states of the connectors are that run in one process.
+type fleet struct{ Dir, Ingress string }
+
+func (f fleet) member(i int) string { return filepath.Join(f.Dir, strconv.Itoa(i)) }
+
+// runFleet is the role of a thousand clinics in one process: connectors of ours with everything but an origin.
+func runFleet() error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	var f fleet
+	if err := json.Unmarshal([]byte(os.Getenv(fleetEnv)), &f); err != nil {
+		return err
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	for i := range fleetSize {
+		c := connector.Default()
+		c.StateDir, c.Ingress, c.Loopback = f.member(i), f.Ingress, ""
+		member, err := connector.New(*c)
+		if err != nil {
+			return fmt.Errorf("connector %d: %w", i, err)
+		}
+		running.Go(func() {
+			if err := member.Run(ctx); err != nil {
+				fmt.Fprintln(os.Stderr, "connector:", err)
+			}
+		})
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// enrolFleet registers the connectors in the store of an edge that is not running: an edge rightly takes one enrolment a
+// second from one address. What enrolment tells each comes from the one connector that enrolled before.
+func (s *sallyport) enrolFleet(ctx context.Context, f fleet) error {
+	identity, _, err := connector.LoadState(s.file("connector"))
+	if err != nil {
+		return err
+	}
+	sealer, err := secret.LoadMaster(s.file("edge/master.key"))
+	if err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, store.Config{Path: s.file("edge/sallyport.db")}, sealer)
+	if err != nil {
+		return err
+	}
+	service := enroll.NewService(db.Enroll(), time.Now)
+	for i := range fleetSize {
+		if err = enrolMember(ctx, service, identity, f.member(i)); err != nil {
+			break
+		}
+	}
+	return errors.Join(err, db.Close())
+}
+
+func enrolMember(ctx context.Context, service *enroll.Service, identity connector.Identity, dir string) error {
+	public, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		return err
+	}
+	code, _, err := service.Invite(ctx, identity.Tenant, identity.Site)
+	if err != nil {
+		return err
+	}
+	member, err := service.Enroll(ctx, code, public)
+	if err != nil {
+		return err
+	}
+	identity.Connector = member.ID
+	text, errText := json.Marshal(identity)
+	der, errKey := x509.MarshalPKCS8PrivateKey(key)
+	if err := errors.Join(errText, errKey, os.MkdirAll(dir, 0o700)); err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, "identity.json"), text, 0o600),
+		os.WriteFile(filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600),
+	)
+}
+
+// idle is what a thousand idle connectors cost the edge, and how long they take to be back after it restarts.
+func (b *bench) idle(ctx context.Context) error {
+	here := &host{ip: "127.0.0.1"}
+	s := &sallyport{bench: b, place: place{near: here, far: here, originAddr: "127.0.0.1:9"}, bin: b.bin, transport: "auto"}
+	var err error
+	if s.dir, err = os.MkdirTemp(b.dir, "fleet-"); err != nil {
+		return err
+	}
+	if s.listen, err = b.address(here); err != nil {
+		return err
+	}
+	p := &path{}
+	defer p.stop()
+	if err := s.setUpEdge(ctx, p); err != nil {
+		return err
+	}
+	if err := s.enrol(ctx); err != nil {
+		return err
+	}
+	f := fleet{Dir: s.file("members"), Ingress: s.file("ingress.yaml")}
+	p.programs[0].stop()
+	if err := s.enrolFleet(ctx, f); err != nil {
+		return err
+	}
+	if p.programs[0], err = b.start(s.serveEdge()); err != nil {
+		return err
+	}
+	edge := p.programs[0]
+	pause(settle)
+	before, err := resident(edge)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	members, err := b.start(launch{name: "fleet", on: here, args: []string{b.self}, env: []string{roleEnv + "=fleet", fleetEnv + "=" + string(text)}})
+	if err != nil {
+		return err
+	}
+	p.programs = append(p.programs, members)
+	if _, _, err := s.allLinked(ctx, p); err != nil {
+		return err
+	}
+	pause(settle)
+	after, err := resident(edge)
+	if err != nil {
+		return err
+	}
+	links, err := s.linkCount(ctx)
+	if err != nil {
+		return err
+	}
+	edge.stop()
+	if p.programs[0], err = b.start(s.serveEdge()); err != nil {
+		return err
+	}
+	back, answers, err := s.allLinked(ctx, p)
+	if err != nil {
+		return err
+	}
+	perConnector, perLink := (after-before)/fleetSize/1024, float64(links)/fleetSize
+	slices.Sort(answers)
+	p50, worst := answers[len(answers)/2].Seconds()*ms, answers[len(answers)-1].Seconds()*ms
+	seconds, asked := back.Seconds(), float64(len(answers))
+	b.report.add(&table{
+		Name: "idle", Columns: []string{"KiB resident/connector", "links/connector", "all back s", "strangers asked", "answer p50 ms", "slowest ms"},
+		Note: fmt.Sprintf("%d idle connectors: what each adds to the edge's resident memory; how long until the last is back after a restart of the edge, and what a stranger's page took meanwhile", fleetSize),
+		Rows: []row{{Name: "us", Figures: []*float64{&perConnector, &perLink, &seconds, &asked, &p50, &worst}}},
+	})
+	return nil
+}
+
+// resident is the memory of a program that is in use, in bytes.
+func resident(p *program) (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.group()))
+	if err != nil {
+		return 0, err
+	}
+	pages, err := strconv.ParseFloat(strings.Fields(string(text))[1], 64)
+	return pages * float64(os.Getpagesize()), err
+}
+
+// linked is how many connectors have a link, and how many links there are.
+func (s *sallyport) linked(ctx context.Context) (connectors, links int, err error) {
+	resp, err := adminapi.Dial(s.file("edge/admin.sock")).ListConnectors(ctx, &adminv1.ListConnectorsRequest{Tenant: "bench"})
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, c := range resp.Connectors {
+		if links += len(c.Links); len(c.Links) > 0 {
+			connectors++
+		}
+	}
+	return connectors, links, nil
+}
+
+func (s *sallyport) linkCount(ctx context.Context) (int, error) {
+	_, links, err := s.linked(ctx)
+	return links, err
+}
+
+// allLinked waits until every connector has a link, and asks for a page as a stranger meanwhile, each time over a connection
+// of its own, from the moment that the edge's admin socket answers.
+func (s *sallyport) allLinked(ctx context.Context, p *path) (took time.Duration, answers []time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, backLimit)
+	defer cancel()
+	began := time.Now()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for n := 0; n < fleetSize; {
+		select {
+		case <-ctx.Done():
+			return 0, nil, fmt.Errorf("%d of %d connectors have a link after %s: %w; %s", n, fleetSize, time.Since(began).Round(time.Second), ctx.Err(), p.programs[len(p.programs)-1].tail())
+		case <-p.programs[len(p.programs)-1].done:
+			return 0, nil, fmt.Errorf("the fleet ended: %s", p.programs[len(p.programs)-1].tail())
+		case <-tick.C:
+		}
+		var refused *connect.Error
+		now, _, err := s.linked(ctx)
+		if errors.As(err, &refused) && refused.Code() == connect.CodeUnavailable {
+			continue // it has not begun yet
+		} else if err != nil && ctx.Err() == nil {
+			return 0, nil, err
+		}
+		n = now
+		answer, err := s.stranger(ctx)
+		if err != nil {
+			return 0, nil, fmt.Errorf("a stranger's page while %d connectors are linked: %w", n, err)
+		}
+		answers = append(answers, answer)
+	}
+	return time.Since(began), answers, nil
+}
+
+// stranger asks for the app without a session; any answer of the edge's own is one.
+func (s *sallyport) stranger(ctx context.Context) (time.Duration, error) {
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		// Whose certificate it is does not matter for the time that it takes.
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", s.listen)
+		},
+	}
+	began := time.Now()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+appHost+"/", nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	return time.Since(began), resp.Body.Close()
+}
