@@ -44,6 +44,8 @@ type testEdge struct {
 	ring     *token.Keyring
 	registry *registry.Registry
 	port     int
+	// superseded is how the registry treats older runs, from the next start on.
+	superseded registry.Config
 
 	server *controlserver.Server
 	stop   func()
@@ -85,7 +87,7 @@ func newEdge(t testing.TB) *testEdge {
 // start listens, on the port of the last time if there was one; without UDP nobody answers QUIC.
 func (e *testEdge) start(udp bool) {
 	e.t.Helper()
-	e.registry = registry.New(registry.Config{})
+	e.registry = registry.New(e.superseded)
 	e.server = controlserver.New(controlserver.Config{Keyring: e.ring, Enroll: e.db.Enroll(), Registry: e.registry, Heartbeat: 500 * time.Millisecond})
 	tcp, packets := e.listen()
 	ctx, cancel := context.WithCancel(context.Background())
