@@ -134,7 +134,7 @@ func (l *lane) attempt(ctx context.Context, serving *sync.WaitGroup) {
 func (l *lane) serve(ctx context.Context, h *held) {
 	var streams sync.WaitGroup
 	streams.Go(func() { l.gate.serve(h.Link) })
-	err := h.Link.Serve(ctx, controlclient.Handlers{
+	err := h.Serve(ctx, controlclient.Handlers{
 		Revoke: l.gate.revoke, Origins: l.origins, Drain: func(within time.Duration) { l.drained(h, within) },
 	})
 	l.drop(h)
