@@ -20,7 +20,7 @@ const (
 	StatusReady    = "ready"    // a link is up and the origins answered lately
 	StatusNoLink   = "no-link"  // the edge is not reached
 	StatusNoRules  = "no-rules" // the link is up, and there is neither an ingress file nor rules from the edge
-	StatusOrigin   = "origin"   // the link is up, an origin does not answer
+	StatusOrigin   = "origin"   // the link is up, a rule has no origin that answers
 	StatusDraining = "draining" // finishing what runs
 )
 
@@ -45,26 +45,43 @@ type Status struct {
 
 // OriginStatus is one origin in Status.
 type OriginStatus struct {
+	Name    string `json:"name"`
 	Origin  string `json:"origin"`
 	Healthy bool   `json:"healthy"`
+	// State is ok, busy, refused, timeout, certificate, error or unchecked; Circuit is closed, open (exchanges are refused at once)
+	// or testing.
+	State   string `json:"state"`
+	Circuit string `json:"circuit"`
 	// Problem says what the last check found; empty when it was content.
 	Problem string `json:"problem,omitempty"`
 	// Answered is when the origin answered last; absent when it never did.
 	Answered *time.Time `json:"answered,omitempty"`
+	// CheckMS is how long the last check took, milliseconds.
+	CheckMS float64 `json:"checkMs,omitempty"`
+	// CertificateExpires is when its certificate ends; Warning says so when that is near.
+	CertificateExpires *time.Time `json:"certificateExpires,omitempty"`
+	Warning            string     `json:"warning,omitempty"`
+	// Running and Waiting count exchanges that it works on and that wait for it.
+	Running int `json:"running"`
+	Waiting int `json:"waiting"`
 }
 
 // Status tells how the connector fares now. A heartbeat that was answered within the last 10 s is what counts as a link, an
 // answer within the origin's own check interval as an origin.
 func (c *Connector) Status() Status {
 	s := Status{ConnectorID: c.identity.Connector, Origins: []OriginStatus{}, UptimeSeconds: int64(time.Since(c.started).Seconds()), Ingress: c.rules.status()}
-	healthy := true
 	for _, h := range c.ingress.Health() {
-		o := OriginStatus{Origin: h.Origin, Healthy: h.Healthy, Problem: h.Problem}
+		o := OriginStatus{
+			Name: h.Name, Origin: h.Origin, Healthy: h.Healthy, State: h.State, Circuit: h.Circuit, Problem: h.Problem,
+			CheckMS: float64(h.Latency.Microseconds()) / 1000, Warning: h.Warning, Running: h.Running, Waiting: h.Waiting,
+		}
+		if !h.Expires.IsZero() {
+			o.CertificateExpires = &h.Expires
+		}
 		if !h.Answered.IsZero() {
 			o.Answered = &h.Answered
 		}
 		s.Origins = append(s.Origins, o)
-		healthy = healthy && h.Healthy
 	}
 	s.Links, s.Lanes = c.links.status(), c.links.explain()
 	for _, l := range s.Links {
@@ -83,7 +100,7 @@ func (c *Connector) Status() Status {
 		s.Status = StatusNoLink
 	case s.Ingress.From == ingressNone:
 		s.Status = StatusNoRules
-	case !healthy:
+	case !c.ingress.Serving():
 		s.Status = StatusOrigin
 	default:
 		s.Status = StatusReady
@@ -109,11 +126,11 @@ func (s Status) summary() string {
 // origins is what heartbeats tell the edge: names and states, no addresses.
 func (c *Connector) origins() []*tunnelv1.OriginHealth {
 	var out []*tunnelv1.OriginHealth
-	for i, h := range c.ingress.Health() {
-		o := &tunnelv1.OriginHealth{Name: fmt.Sprintf("origin-%d", i+1), Healthy: h.Healthy, State: "ok"}
-		if !h.Healthy {
-			o.State = "unwell"
+	for _, h := range c.ingress.Health() {
+		if len(out) == maxReported {
+			break
 		}
+		o := &tunnelv1.OriginHealth{Name: h.Name, Healthy: h.Healthy, State: h.State}
 		if !h.Probed.IsZero() {
 			o.CheckedMs = h.Probed.UnixMilli()
 		}
@@ -121,6 +138,9 @@ func (c *Connector) origins() []*tunnelv1.OriginHealth {
 	}
 	return out
 }
+
+// maxReported is how many origins an edge takes in one heartbeat.
+const maxReported = 64
 
 // serveStatus serves /ready and /metrics on the loopback listener until ctx ends.
 func (c *Connector) serveStatus(ctx context.Context) error {

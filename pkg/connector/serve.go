@@ -14,6 +14,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/control/controlclient"
 	"github.com/sallyport-dev/sallyport/pkg/exchange"
 	"github.com/sallyport-dev/sallyport/pkg/id"
+	"github.com/sallyport-dev/sallyport/pkg/ingress"
 	"github.com/sallyport-dev/sallyport/pkg/log"
 	"github.com/sallyport-dev/sallyport/pkg/metric"
 	"github.com/sallyport-dev/sallyport/pkg/route"
@@ -133,7 +134,7 @@ func (c *checked) ServeExchange(ctx context.Context, in *exchange.Incoming, out 
 	}
 	c.gauge.Inc()
 	defer c.gauge.Dec()
-	c.handler.ServeExchange(ctx, in, out)
+	c.handler.ServeExchange(ingress.WithPrincipal(ctx, claims.Kind+" "+claims.Subject), in, out)
 }
 
 func (c *checked) refuse(head *wire.RequestHead, out *exchange.Answer, err error) {

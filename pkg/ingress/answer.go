@@ -12,17 +12,46 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/wire"
 )
 
-// carry takes one exchange to its origin and the answer back. It returns the status, or what ended the exchange early.
-func (in *Ingress) carry(ctx context.Context, o *origin, rule *Rule, x *exchange.Incoming, out *exchange.Answer) (int, error) {
+// carry takes one exchange to an origin of its rule and the answer back. It returns the status, or what ended the exchange
+// early. Another origin is asked only when nothing of the exchange has left for the first: at OSCAR even a GET may write.
+func (in *Ingress) carry(ctx context.Context, g *group, rule *Rule, x *exchange.Incoming, out *exchange.Answer) (int, error) {
 	if x.Head.ClientIP == "" {
 		return 0, fail(wire.CodeProtocol, "the edge did not say who is asking", nil)
 	}
 	if home, ok := rule.home(x.Head.Path); ok && x.Head.Upgrade == "" {
 		return http.StatusFound, redirect(out, home)
 	}
-	key := o.fairKey(x.Head.Assertion, x.Head.ClientIP)
+	key := principalOf(ctx, x.Head.ClientIP)
+	var tried []*origin
+	for o := g.choose(key, nil, in.now()); ; {
+		t := &trip{origin: o, in: x, out: out}
+		status, err := in.attempt(ctx, t, key, rule)
+		if err == nil || ctx.Err() != nil || t.began.Load() {
+			return status, err
+		}
+		if f := explain(err); !f.unsent {
+			return status, err
+		}
+		tried = append(tried, o)
+		next := g.choose(key, tried, in.now())
+		if next == nil {
+			return status, err
+		}
+		o = next
+	}
+}
+
+// attempt asks one origin.
+func (in *Ingress) attempt(ctx context.Context, t *trip, key uint64, rule *Rule) (int, error) {
+	o := t.origin
+	if f := o.allow(); f != nil {
+		return 0, f
+	}
 	if err := o.queue.acquire(ctx, key, rule.Timeouts.Queue); err != nil {
-		return 0, fail(wire.CodeOriginTimeout, "the clinic's server is busy", err)
+		if errors.Is(err, errBusy) {
+			err = fail(wire.CodeOriginBusy, "the clinic's server is busy", err)
+		}
+		return 0, err
 	}
 	held := true
 	release := func() {
@@ -34,21 +63,23 @@ func (in *Ingress) carry(ctx context.Context, o *origin, rule *Rule, x *exchange
 	defer release()
 
 	// The request's own context ends with this function, so that nothing of net/http outlives the exchange.
-	ctx, cancel := context.WithCancel(ctx)
+	exchangeCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	t := &trip{origin: o, in: x, out: out}
 	defer t.finish()
-	resp, err := t.send(t.request().WithContext(ctx))
+	resp, err := t.send(t.request().WithContext(exchangeCtx))
 	if err != nil {
+		if ctx.Err() == nil {
+			o.failed(explain(err))
+		}
 		return 0, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	o.health.answered(o.now())
+	o.answered()
 	t.finish()
 	if resp.StatusCode == http.StatusSwitchingProtocols {
-		return resp.StatusCode, in.upgrade(ctx, rule, x, out, resp, release)
+		return resp.StatusCode, in.upgrade(exchangeCtx, rule, t.in, t.out, resp, release)
 	}
-	return resp.StatusCode, in.answer(rule, x, out, resp)
+	return resp.StatusCode, in.answer(rule, t.in, t.out, resp)
 }
 
 // redirect sends the bare host to where the preset's application lives.
@@ -91,12 +122,12 @@ func answerHead(rule *Rule, public string, resp *http.Response) (wire.ResponseHe
 		verdict := hop.Kept
 		switch f.Name {
 		case "Location", "Content-Location":
-			f.Value, verdict = hop.Location(f.Value, public, rule.Origin.Host)
+			f.Value, verdict = hop.Location(f.Value, public, rule.hosts()...)
 			if rule.Preset == presetOSCAR {
 				f.Value = withoutSessionID(f.Value)
 			}
 		case "Refresh":
-			f.Value, verdict = hop.Refresh(f.Value, public, rule.Origin.Host)
+			f.Value, verdict = hop.Refresh(f.Value, public, rule.hosts()...)
 		}
 		if verdict == hop.Blocked {
 			return head, fail(wire.CodeOriginProtocol, "the clinic's server points to an address that browsers may misread", nil)

@@ -8,9 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
-	"time"
-
-	"github.com/sallyport-dev/sallyport/pkg/wire"
 )
 
 // conn counts what was written, so that a request of which no byte left can be told from one that may have arrived.
@@ -41,18 +38,12 @@ type dialer struct {
 	source        netip.Addr
 	// unlocal says that the origin must not see 127.0.0.1 or ::1.
 	unlocal bool
-	circuit circuit
-	now     func() time.Time
+	// expires is the end of the certificate that the last handshake showed, Unix seconds; 0 before one.
+	expires atomic.Int64
 }
 
 func (d *dialer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	if err := d.circuit.allow(d.now()); err != nil {
-		return nil, err
-	}
 	c, err := d.connect(ctx)
-	if ctx.Err() == nil || err == nil {
-		d.circuit.note(d.now(), err)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -72,8 +63,9 @@ func (d *dialer) connect(ctx context.Context) (net.Conn, error) {
 	c := tls.Client(tcp, d.tls)
 	if err := c.HandshakeContext(ctx); err != nil {
 		_ = tcp.Close()
-		return nil, fail(wire.CodeOriginTLS, "no trusted TLS connection to the clinic's server", err)
+		return nil, handshakeFailure(err)
 	}
+	d.expires.Store(c.ConnectionState().PeerCertificates[0].NotAfter.Unix())
 	return c, nil
 }
 
@@ -163,12 +155,4 @@ func trustedLocal(a net.Addr) bool {
 	}
 	ip := tcp.AddrPort().Addr().Unmap()
 	return ip == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || ip == netip.IPv6Loopback()
-}
-
-func dialFailure(err error) error {
-	var timeout net.Error
-	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
-		return fail(wire.CodeOriginTimeout, "the clinic's server did not take the connection in time", err)
-	}
-	return fail(wire.CodeOriginRefused, "the clinic's server takes no connection", err)
 }

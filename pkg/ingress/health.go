@@ -1,117 +1,137 @@
 package ingress
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
-	"sync"
 	"time"
 )
 
-// probeWait bounds one probe; grace is how much later than its interval an answer still counts as lately.
-const (
-	probeWait = 10 * time.Second
-	grace     = 15 * time.Second
-)
+// grace is how much later than its interval an answer still counts as lately.
+const grace = 15 * time.Second
 
-// OriginHealth is how one origin fares, for /ready.
+// OriginHealth is how one origin fares, for /ready, metrics and heartbeats.
 type OriginHealth struct {
+	// Name is the rule's name for it, or origin-1, origin-2, … in the order of the rules.
+	Name string
 	// Origin is scheme and authority as the rule has it.
 	Origin string
-	// Healthy means that it answered lately, a probe or a user's request, and that the last probe found what the rule wants.
+	// Healthy means that it answered lately, a check or a user's request, and that the last check found what the rule wants.
 	Healthy bool
-	// Answered is the last answer, Probed the last probe; zero for none.
+	// State is one of the State… words.
+	State string
+	// Circuit is closed, open or testing.
+	Circuit string
+	// Answered is the last answer, Probed the last check; zero for none.
 	Answered, Probed time.Time
-	// Status and Problem are what the last probe got: Problem is empty when it was content.
+	// Status and Problem are what the last check got, Problem empty when it was content; Latency is how long it took from the
+	// dial to the head of the answer.
 	Status  int
 	Problem string
-	// Waiting is how many exchanges queue for it.
-	Waiting int
+	Latency time.Duration
+	// Expires is the end of the certificate that it showed last; zero for http. Warning is set when that is near and the
+	// connector checks dates, which it does unless the rule has a pin alone.
+	Expires time.Time
+	Warning string
+	// Running and Waiting are how many exchanges it works on and how many queue for it.
+	Running, Waiting int
 }
 
+// health is what is known of an origin; the origin's mutex guards it.
 type health struct {
-	mu               sync.Mutex
 	answeredAt, when time.Time
 	status           int
-	problem          string
-}
-
-func (h *health) answered(now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.answeredAt = now
-}
-
-func (h *health) probed(now time.Time, status int, problem string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.when, h.status, h.problem = now, status, problem
-	if status != 0 {
-		h.answeredAt = now
-	}
+	state, problem   string
+	latency          time.Duration
+	unfit            int // checks in a row that were answered, but not as the rule wants
+	warned           int // which warning of the certificate's end is in the log
 }
 
 // Health reports each origin once, in the order of the rules.
 func (in *Ingress) Health() []OriginHealth {
-	var all []OriginHealth
-	for _, o := range in.current.Load().distinct() {
+	origins := in.current.Load().origins
+	all := make([]OriginHealth, 0, len(origins))
+	for _, o := range origins {
 		all = append(all, o.report())
 	}
 	return all
 }
 
+// Serving reports whether every rule has an origin that is healthy.
+func (in *Ingress) Serving() bool {
+	for _, g := range in.current.Load().groups {
+		if g != nil && !g.serving() {
+			return false
+		}
+	}
+	return true
+}
+
+func (g *group) serving() bool {
+	for _, o := range g.origins {
+		if o.report().Healthy {
+			return true
+		}
+	}
+	return false
+}
+
 func (o *origin) report() OriginHealth {
-	o.health.mu.Lock()
-	defer o.health.mu.Unlock()
-	h := &o.health
-	lately := o.now().Sub(h.answeredAt) <= o.rule.Health.Interval+grace
-	return OriginHealth{
-		Origin: o.rule.Origin.String(), Healthy: lately && h.problem == "", Answered: h.answeredAt, Probed: h.when,
-		Status: h.status, Problem: h.problem, Waiting: o.queue.load(),
+	running, waiting := o.queue.load()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	h, now := &o.health, o.now()
+	lately := now.Sub(h.answeredAt) <= o.probe.Interval+grace
+	r := OriginHealth{
+		Name: o.name, Origin: o.url.String(), Healthy: lately && h.problem == "" && o.circuit.state == circuitClosed,
+		State: h.state, Circuit: o.circuit.state.String(), Answered: h.answeredAt, Probed: h.when, Status: h.status, Problem: h.problem,
+		Latency: h.latency, Running: running, Waiting: waiting,
 	}
+	if at := o.dialer.expires.Load(); at != 0 {
+		r.Expires = time.Unix(at, 0)
+		r.Warning = o.warning(r.Expires, now)
+	}
+	switch {
+	case r.Healthy && waiting > 0:
+		r.State = StateBusy
+	case r.Healthy:
+		r.State = StateOK
+	case r.State == "" && h.when.IsZero():
+		r.State = StateUnchecked
+	case r.State == "" || r.State == StateOK:
+		r.State = StateTimeout // it was well, and nothing has been heard of it since
+	}
+	return r
 }
 
-func (o *origin) watch(ctx context.Context) {
-	ticker := time.NewTicker(o.rule.Health.Interval)
-	defer ticker.Stop()
-	for {
-		o.probe(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+// The days before a certificate's end at which the log warns; then once more when it is over.
+const (
+	firstWarning = 30
+	lastWarning  = 7
+)
+
+// urgency is 0 while the end is far, and rises with each warning.
+func urgency(left time.Duration) int {
+	const day = 24 * time.Hour
+	switch {
+	case left <= 0:
+		return 3
+	case left <= lastWarning*day:
+		return 2
+	case left <= firstWarning*day:
+		return 1
 	}
+	return 0
 }
 
-// probe asks once. It does not queue: an origin whose places are all taken by slow reports is well.
-func (o *origin) probe(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, probeWait)
-	defer cancel()
-	req := (&http.Request{
-		Method: http.MethodGet, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: o.rule.Host,
-		URL:    &url.URL{Scheme: o.rule.Origin.Scheme, Host: o.rule.Origin.Host, Opaque: o.rule.Health.Path},
-		Header: http.Header{"User-Agent": {"sallyport-probe"}, "X-Forwarded-Proto": {"https"}},
-	}).WithContext(ctx)
-	resp, err := o.transport.RoundTrip(req)
-	if err != nil {
-		// A connector that is stopping says nothing about the origin.
-		if f := classify(context.Background(), err); ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-			o.health.probed(o.now(), 0, f.code)
-		}
-		return
+func (o *origin) warning(expires, now time.Time) string {
+	if len(o.tls.Pin) > 0 && o.tls.Roots == nil {
+		return ""
 	}
-	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
-	_ = resp.Body.Close()
-	problem := ""
-	switch want := o.rule.Health.Status; {
-	case want != 0 && resp.StatusCode != want:
-		problem = fmt.Sprintf("status %d, want %d", resp.StatusCode, want)
-	case want == 0 && resp.StatusCode >= 500:
-		problem = fmt.Sprintf("status %d", resp.StatusCode)
+	left := expires.Sub(now)
+	switch urgency(left) {
+	case 0:
+		return ""
+	case 3:
+		return "its certificate has expired"
 	}
-	o.health.probed(o.now(), resp.StatusCode, problem)
+	return fmt.Sprintf("its certificate expires in %d days", int(left.Hours()/24))
 }

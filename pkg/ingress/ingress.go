@@ -60,7 +60,10 @@ func New(cfg Config) *Ingress {
 		in.answers = cfg.Metrics.Counter("sallyport_origin_answers_total",
 			"Exchanges by how the origin answered: class of status, or error code.", "rule", "result")
 	}
-	in.current.Store(in.assemble(cfg.Rules, nil))
+	in.current.Store(in.assemble(cfg.Rules, &table{}))
+	if cfg.Metrics != nil {
+		cfg.Metrics.MustRegister(collector{in})
+	}
 	return in
 }
 
@@ -69,8 +72,8 @@ func (in *Ingress) Rules() *Rules { return in.current.Load().rules }
 
 // Close drops the kept connections; running exchanges go on.
 func (in *Ingress) Close() {
-	for _, o := range in.current.Load().distinct() {
-		o.transport.CloseIdleConnections()
+	for _, o := range in.current.Load().origins {
+		o.close()
 	}
 }
 
@@ -89,7 +92,7 @@ func (in *Ingress) ServeExchange(ctx context.Context, x *exchange.Incoming, out 
 	case rule.denies(x.Head.Path, x.Head.RawQuery):
 		err = fail(wire.CodeDenied, "this page is never served from outside the clinic", nil)
 	default:
-		status, err = in.carry(ctx, t.origins[index], rule, x, out)
+		status, err = in.carry(ctx, t.groups[index], rule, x, out)
 	}
 	result := strconv.Itoa(status/100) + "xx"
 	if err != nil {

@@ -23,6 +23,13 @@ const maxFile = 1 << 20
 //	    preset: oscar                     # with context: /oscar, or a list
 //	    tls: {pin_sha256: "sha256:…"}     # or ca_file, server_name; nothing: the system's authorities
 //	    timeouts: {response_header: 300s} # also dial, tls, keep_alive, queue
+//	    parallel: 100                     # exchanges at once, well below the origin's threads; queue: 256 may wait
+//	    health: {path: /oscar/index.jsp, interval: 30s, timeout: 10s, status: [200, 302]}
+//	  - host: oscar.second.example
+//	    origins:                          # in order of preference; both on one database
+//	      - {name: main, url: "https://10.0.0.5:8443", tls: {pin_sha256: "sha256:…"}}
+//	      - {name: standby, url: "https://10.0.0.6:8443", tls: {pin_sha256: "sha256:…"}}
+//	    balance: failover                 # or spread
 //	  - status: 404                       # the last rule takes whatever is left
 func Load(text []byte) (*Rules, []error) { return read(text, false) }
 

@@ -52,10 +52,10 @@ rules:
 	if diff := cmp.Diff([]string{"/oscar", "/kaiemr"}, r.Contexts); diff != "" {
 		t.Error(diff)
 	}
-	if want := (Probe{Path: "/oscar/index.jsp", Interval: time.Minute}); r.Health != want {
-		t.Errorf("probe %+v, want %+v", r.Health, want)
+	if diff := cmp.Diff(Probe{Path: "/oscar/index.jsp", Interval: time.Minute, Timeout: 10 * time.Second}, r.Health); diff != "" {
+		t.Error(diff)
 	}
-	if second := rules.All()[1]; second.Parallel != 32 || second.Timeouts != DefaultTimeouts() || second.Path != "/" {
+	if second := rules.All()[1]; second.Parallel != 100 || second.Timeouts != DefaultTimeouts() || second.Path != "/" {
 		t.Errorf("defaults %+v", second)
 	}
 	for _, c := range []struct {
@@ -111,6 +111,48 @@ func TestLoadReportsEveryFaultWithItsLine(t *testing.T) {
 	}
 }
 
+func TestLoadOrigins(t *testing.T) {
+	pin := "sha256:" + strings.Repeat("A", 43)
+	rules := load(t, `rules:
+  - origins:
+      - {name: main, url: "https://10.0.0.5:8443", tls: {pin_sha256: "`+pin+`"}}
+      - https://10.0.0.6:8443
+    tls: {server_name: tomcat}
+    balance: spread
+    health: {status: [200, 302], timeout: 2s}
+`)
+	r := rules.All()[0]
+	if len(r.Origins) != 2 || r.Balance != BalanceSpread || r.Origin.Host != "10.0.0.5:8443" || r.Origins[0].Name != "main" ||
+		len(r.Origins[0].TLS.Pin) != 32 || r.Origins[0].TLS.ServerName != "" || r.Origins[1].TLS.ServerName != "tomcat" {
+		t.Errorf("%+v", r)
+	}
+	if !r.Health.wants(302) || r.Health.wants(204) || r.Health.Timeout != 2*time.Second {
+		t.Errorf("%+v", r.Health)
+	}
+	_, faults := Load([]byte(`rules:
+  - origins: [http://10.0.0.1, http://10.0.0.1]
+    host: a.example
+  - origins:
+      - {url: "http://10.0.0.2", colour: red}
+  - origin: http://10.0.0.3
+    origins: [http://10.0.0.4]
+  - origin: http://10.0.0.5
+    balance: failover
+    health: {timeout: 2h, status: [99]}
+  - origins: [{url: "http://10.0.0.6", name: No}, ftp://x]
+    balance: maybe
+`))
+	text := errors.Join(faults...).Error()
+	for _, want := range []string{
+		"line 2: origin \"http://10.0.0.1\" stands in the list twice", "line 5: unknown key colour", "line 6: a rule has an origin or a list",
+		"line 9: balance belongs to a list", "line 10: status", "line 10: timeout", "line 11: name", "line 11: origin \"ftp://x\"",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
 func TestLoadRefuses(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty":             "",
@@ -161,7 +203,7 @@ func TestCAFileAndPinLetTheOriginIn(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			in := New(Config{Rules: load(t, "rules:\n  - origin: "+s.URL+"\n    tls: {"+c.tls+"}\n")})
 			defer in.Close()
-			in.current.Load().origins[0].probe(t.Context())
+			in.current.Load().origins[0].check(t.Context())
 			if h := in.Health()[0]; h.Healthy != c.healthy || !c.healthy && h.Problem != "E-ORIGIN-TLS" {
 				t.Errorf("%+v", h)
 			}
@@ -172,6 +214,7 @@ func TestCAFileAndPinLetTheOriginIn(t *testing.T) {
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte("rules:\n  - host: a.example\n    origin: https://10.0.0.1\n    tls: {pin_sha256: x}\n  - service: status:404\n"))
 	f.Add([]byte("rules: [{origin: http://a, preset: oscar, context: [/a, b]}]"))
+	f.Add([]byte("rules: [{origins: [http://a, {url: https://b, name: c, tls: {ca_file: x}}], balance: spread, health: {status: [200]}}]"))
 	f.Add([]byte("? [a]\n: &b {<<: *b}"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		rules, faults := Load(text)

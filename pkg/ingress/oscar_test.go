@@ -90,7 +90,7 @@ func TestCoLocatedOriginNeverSeesLoopBack(t *testing.T) {
 			_, port, _ := net.SplitHostPort(ln.Addr().String())
 			in := New(Config{Rules: load(t, "rules:\n  - origin: http://"+c.host+":"+port+"\n    preset: oscar\n"+c.extra)})
 			defer in.Close()
-			in.current.Load().origins[0].probe(t.Context())
+			in.current.Load().origins[0].check(t.Context())
 			if h := in.Health()[0]; !h.Healthy {
 				// Without an interface address there is no way to ::1 but to be refused.
 				if _, err := sourceFor(netip.IPv6Loopback()); c.listen == "[::1]:0" && err != nil && h.Problem == "E-ORIGIN-REFUSED" {

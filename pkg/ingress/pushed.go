@@ -107,8 +107,10 @@ func LoadPushed(text []byte, bounds *Bounds) (*Rules, []error) {
 		if r.Origin == nil {
 			continue
 		}
-		if bounds != nil && !bounds.permit(r.Origin) {
-			faults = append(faults, at(r.Line, "origin %s: this connector's ingress_allow does not permit it", r.Origin))
+		for _, o := range r.Origins {
+			if bounds != nil && !bounds.permit(o.URL) {
+				faults = append(faults, at(r.Line, "origin %s: this connector's ingress_allow does not permit it", o.URL))
+			}
 		}
 		if trusted(r.Source) {
 			faults = append(faults, at(r.Line, "source %s: local servers trust that address; rules kept at the edge may not use it", r.Source))

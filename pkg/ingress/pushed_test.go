@@ -57,6 +57,12 @@ func TestPushedRulesNameOriginsWithinBounds(t *testing.T) {
 			t.Errorf("%v, %s: %v", c.allow, c.origin, errors.Join(faults...))
 		}
 	}
+	// Every origin of a list is held to the bounds, not only the first.
+	for _, second := range []string{"http://10.0.0.5", `{url: "http://169.254.169.254"}`} {
+		if _, faults := LoadPushed([]byte("rules:\n  - origins: [http://127.0.0.1, "+second+"]\n"), bounds(t, "loopback")); len(faults) == 0 {
+			t.Errorf("a standby at %s was accepted", second)
+		}
+	}
 	for _, bad := range []string{"", "http://x", "a b", "10.0.0.5:0", "10.0.0.5:x", "10.0.0.5:70000", "10.0.0.0/40", "127.1", "*", "x/y"} {
 		if _, err := ParseBounds([]string{bad}); err == nil {
 			t.Errorf("%q was accepted", bad)
@@ -75,6 +81,10 @@ func TestPushedRulesNameNoFiles(t *testing.T) {
 			_, faults := LoadPushed([]byte("rules:\n  - origin: https://127.0.0.1\n    tls: {"+key+": "+path+"}\n"), nil)
 			if err := errors.Join(faults...); err == nil || strings.Contains(err.Error(), "PEM") || strings.Contains(err.Error(), "no such file") {
 				t.Errorf("%s: %v", key, err)
+			}
+			_, faults = LoadPushed([]byte("rules:\n  - origins:\n    - url: https://127.0.0.1\n      tls: {"+key+": "+path+"}\n"), nil)
+			if err := errors.Join(faults...); err == nil || strings.Contains(err.Error(), "PEM") || strings.Contains(err.Error(), "no such file") {
+				t.Errorf("in a list, %s: %v", key, err)
 			}
 		}
 	}
@@ -110,6 +120,7 @@ func TestFilesThatRulesNameAreFoundInBadRulesToo(t *testing.T) {
 
 func FuzzLoadPushed(f *testing.F) {
 	f.Add([]byte("rules:\n  - origin: http://127.0.0.1\n    tls: {ca_file: x}\n  - status: 404\n"))
+	f.Add([]byte("rules: [{origins: [http://127.0.0.1:8080, {url: https://127.0.0.1:8080, tls: {ca_file: x}}, http://b]}]"))
 	allow := bounds(f, "loopback:8080")
 	f.Fuzz(func(t *testing.T, text []byte) {
 		rules, faults := LoadPushed(text, allow)
@@ -118,8 +129,10 @@ func FuzzLoadPushed(f *testing.F) {
 			t.Fatal("neither rules nor a fault, or both")
 		}
 		for i := 0; rules != nil && i < rules.Len(); i++ {
-			if r := &rules.list[i]; r.Origin != nil && (!allow.permit(r.Origin) || r.TLS.CAFile != "") {
-				t.Fatalf("%s", r)
+			for _, o := range rules.list[i].Origins {
+				if !allow.permit(o.URL) || o.TLS.CAFile != "" {
+					t.Fatalf("%s", &rules.list[i])
+				}
 			}
 		}
 	})

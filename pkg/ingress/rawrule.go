@@ -30,6 +30,8 @@ type rawRule struct {
 	Status       leaf        `yaml:"status"`
 	Service      leaf        `yaml:"service"` // "status:404": the same, as other tunnels' files have it
 	Origin       leaf        `yaml:"origin"`
+	Origins      []rawOrigin `yaml:"origins"`
+	Balance      leaf        `yaml:"balance"`
 	Preset       leaf        `yaml:"preset"`
 	Context      leafList    `yaml:"context"`
 	Descriptions leaf        `yaml:"service_descriptions"`
@@ -56,9 +58,67 @@ type rawTimeouts struct {
 }
 
 type rawHealth struct {
-	Path     leaf `yaml:"path"`
-	Status   leaf `yaml:"status"`
-	Interval leaf `yaml:"interval"`
+	Path     leaf     `yaml:"path"`
+	Status   leafList `yaml:"status"`
+	Interval leaf     `yaml:"interval"`
+	Timeout  leaf     `yaml:"timeout"`
+}
+
+// rawOrigin is an address, or an address with what is its own.
+type rawOrigin struct {
+	URL  leaf    `yaml:"url"`
+	Name leaf    `yaml:"name"`
+	TLS  *rawTLS `yaml:"tls"`
+}
+
+var _ yaml.Unmarshaler = (*rawOrigin)(nil)
+
+func (o *rawOrigin) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode {
+		return o.URL.UnmarshalYAML(n)
+	}
+	if n.Kind != yaml.MappingNode {
+		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: want an address, or url, name and tls", n.Line)}}
+	}
+	// A custom decoder does not inherit the strictness about keys.
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		var err error
+		switch k := n.Content[i]; k.Value {
+		case "url":
+			err = o.URL.UnmarshalYAML(n.Content[i+1])
+		case "name":
+			err = o.Name.UnmarshalYAML(n.Content[i+1])
+		case "tls":
+			o.TLS, err = decodeTLS(n.Content[i+1])
+		default:
+			err = &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: unknown key %s", k.Line, k.Value)}}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if o.URL.line == 0 {
+		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: the origin needs a url", n.Line)}}
+	}
+	return nil
+}
+
+func decodeTLS(n *yaml.Node) (*rawTLS, error) {
+	if n.Kind != yaml.MappingNode {
+		return nil, &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: want ca_file, pin_sha256 or server_name", n.Line)}}
+	}
+	t := &rawTLS{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		fields := map[string]*leaf{"ca_file": &t.CAFile, "pin_sha256": &t.Pin, "server_name": &t.ServerName}
+		field := fields[n.Content[i].Value]
+		if field == nil {
+			return nil, &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: unknown key %s", n.Content[i].Line, n.Content[i].Value)}}
+		}
+		if err := field.UnmarshalYAML(n.Content[i+1]); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
 }
 
 // leaf is a scalar and its line; the zero value is an absent one.
@@ -114,12 +174,16 @@ func (raw *rawRule) rule(index, line int, pushed bool) (Rule, []error) {
 		status = leaf{line: raw.Service.line, text: strings.TrimPrefix(raw.Service.text, "status:")}
 	}
 	switch {
-	case status.line > 0 && raw.Origin.line > 0:
+	case raw.Origin.line > 0 && len(raw.Origins) > 0:
+		r.fault(raw.Origin, "a rule has an origin or a list of origins, not both")
+	case status.line > 0 && (raw.Origin.line > 0 || len(raw.Origins) > 0):
 		r.fault(status, "a rule has an origin or a status, not both")
 	case status.line > 0:
 		r.status(raw, status)
 	case raw.Origin.line > 0:
-		r.origin(raw)
+		r.origin(raw, []rawOrigin{{URL: raw.Origin}})
+	case len(raw.Origins) > 0:
+		r.origin(raw, raw.Origins)
 	default:
 		r.fault(leaf{}, "the rule needs an origin (https://host:port) or a status (404)")
 	}
@@ -158,7 +222,7 @@ func (r *reading) status(raw *rawRule, l leaf) {
 	r.rule.Status = status
 	for _, l := range []leaf{
 		raw.Preset, raw.Descriptions, raw.Parallel, raw.Queue, raw.Source, raw.TLS.CAFile, raw.TLS.Pin, raw.TLS.ServerName,
-		raw.Health.Path, raw.Health.Status, raw.Health.Interval,
+		raw.Health.Path, raw.Health.Interval, raw.Health.Timeout, raw.Balance,
 	} {
 		if l.line > 0 {
 			r.fault(l, "this belongs to a rule with an origin")
@@ -166,28 +230,71 @@ func (r *reading) status(raw *rawRule, l leaf) {
 	}
 }
 
-func (r *reading) origin(raw *rawRule) {
-	u, err := url.Parse(raw.Origin.text)
-	switch {
-	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
-		r.fault(raw.Origin, "origin %q: write http://host:port or https://host:port", raw.Origin.text)
-		return
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/":
-		r.fault(raw.Origin, "origin %q: only scheme, host and port; the public path is the origin's path", raw.Origin.text)
+// maxOriginsPerRule bounds the list of one rule.
+const maxOriginsPerRule = 8
+
+func (r *reading) origin(raw *rawRule, list []rawOrigin) {
+	if len(list) > maxOriginsPerRule {
+		r.fault(list[0].URL, "%d origins: a rule has up to %d", len(list), maxOriginsPerRule)
 		return
 	}
-	r.rule.Origin = &url.URL{Scheme: u.Scheme, Host: u.Host}
-	r.tls(raw.TLS)
+	for i := range list {
+		if t, ok := r.target(&list[i], raw.TLS); ok {
+			r.rule.Origins = append(r.rule.Origins, t)
+		}
+	}
+	if len(r.rule.Origins) != len(list) {
+		return
+	}
+	r.rule.Origin, r.rule.TLS = r.rule.Origins[0].URL, r.rule.Origins[0].TLS
+	switch r.rule.Balance = raw.Balance.text; {
+	case raw.Balance.line == 0:
+		r.rule.Balance = BalanceFailover
+	case len(list) == 1:
+		r.fault(raw.Balance, "balance belongs to a list of origins")
+	case r.rule.Balance != BalanceFailover && r.rule.Balance != BalanceSpread:
+		r.fault(raw.Balance, "balance %q: use failover or spread", raw.Balance.text)
+	}
 	r.timeouts(raw.Timeouts, raw.Preset.text)
-	r.rule.Parallel = r.number(raw.Parallel, "parallel", 32, 1, 1024)
+	r.rule.Parallel = r.number(raw.Parallel, "parallel", 100, 1, 1024)
 	r.rule.Queue = r.number(raw.Queue, "queue", 256, 0, 4096)
 	if raw.Source.text != "" {
+		var err error
 		if r.rule.Source, err = netip.ParseAddr(raw.Source.text); err != nil {
 			r.fault(raw.Source, "source %q: not an IP address", raw.Source.text)
 		}
 	}
 	r.preset(raw)
 	r.health(raw.Health)
+}
+
+var nameForm = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+
+// target reads one address; ok is false where there is none to go on with.
+func (r *reading) target(raw *rawOrigin, ruleTLS rawTLS) (Target, bool) {
+	u, err := url.Parse(raw.URL.text)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		r.fault(raw.URL, "origin %q: write http://host:port or https://host:port", raw.URL.text)
+		return Target{}, false
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/":
+		r.fault(raw.URL, "origin %q: only scheme, host and port; the public path is the origin's path", raw.URL.text)
+		return Target{}, false
+	}
+	t := Target{Name: raw.Name.text, URL: &url.URL{Scheme: u.Scheme, Host: u.Host}}
+	if raw.Name.line > 0 && !nameForm.MatchString(t.Name) {
+		r.fault(raw.Name, "name %q: up to 32 lower-case letters, digits and hyphens", t.Name)
+	}
+	for i := range r.rule.Origins {
+		if other := &r.rule.Origins[i]; other.URL.String() == t.URL.String() || t.Name != "" && other.Name == t.Name {
+			r.fault(raw.URL, "origin %q stands in the list twice, by its address or its name", raw.URL.text)
+		}
+	}
+	if raw.TLS != nil {
+		ruleTLS = *raw.TLS
+	}
+	t.TLS = r.tls(ruleTLS, t.URL.Scheme)
+	return t, true
 }
 
 func (r *reading) preset(raw *rawRule) {
@@ -228,17 +335,16 @@ func (r *reading) preset(raw *rawRule) {
 	}
 }
 
-func (r *reading) tls(raw rawTLS) {
-	if r.rule.Origin.Scheme == "http" {
+func (r *reading) tls(raw rawTLS, scheme string) (t TLS) {
+	if scheme == "http" {
 		for _, l := range []leaf{raw.CAFile, raw.Pin, raw.ServerName} {
 			if l.line > 0 {
 				r.fault(l, "tls belongs to an https origin")
-				return
+				return t
 			}
 		}
-		return
+		return t
 	}
-	t := &r.rule.TLS
 	if raw.ServerName.text != "" && !hostForm.MatchString(raw.ServerName.text) && net.ParseIP(raw.ServerName.text) == nil {
 		r.fault(raw.ServerName, "server_name %q is not a name", raw.ServerName.text)
 	}
@@ -258,13 +364,14 @@ func (r *reading) tls(raw rawTLS) {
 		pem, err := os.ReadFile(t.CAFile)
 		if err != nil {
 			r.fault(raw.CAFile, "ca_file: %v", err)
-			return
+			return t
 		}
 		t.Authorities, t.Roots = pem, x509.NewCertPool()
 		if !t.Roots.AppendCertsFromPEM(pem) {
 			r.fault(raw.CAFile, "ca_file %s holds no certificate in PEM form", t.CAFile)
 		}
 	}
+	return t
 }
 
 // parsePin reads "sha256:" and 43 characters of unpadded base64url.
@@ -291,12 +398,15 @@ func (r *reading) timeouts(raw rawTimeouts, preset string) {
 }
 
 func (r *reading) health(raw rawHealth) {
-	h := Probe{Path: r.path(raw.Path, "/"), Interval: 30 * time.Second}
+	h := Probe{Path: r.path(raw.Path, "/"), Interval: 30 * time.Second, Timeout: 10 * time.Second}
 	if raw.Path.line == 0 && len(r.rule.Contexts) > 0 {
 		h.Path = r.rule.Contexts[0] + "/index.jsp"
 	}
-	h.Status = r.number(raw.Status, "status", 0, 200, 499)
+	for _, l := range raw.Status {
+		h.Statuses = append(h.Statuses, r.number(l, "status", 0, 200, 499))
+	}
 	r.duration(raw.Interval, "interval", &h.Interval, time.Second, time.Hour)
+	r.duration(raw.Timeout, "timeout", &h.Timeout, 100*time.Millisecond, time.Minute)
 	r.rule.Health = h
 }
 

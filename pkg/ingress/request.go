@@ -26,6 +26,7 @@ type trip struct {
 	final    bool
 	interims int
 
+	began        atomic.Bool // the body was read from, so the exchange cannot go elsewhere
 	uploadFailed atomic.Pointer[failure]
 	conn         *conn
 	reused       bool
@@ -39,7 +40,7 @@ func (t *trip) request() *http.Request {
 	req := &http.Request{
 		Method: h.Method, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: h.Host,
 		URL: &url.URL{
-			Scheme: t.origin.rule.Origin.Scheme, Host: t.origin.rule.Origin.Host, Opaque: h.Path,
+			Scheme: t.origin.url.Scheme, Host: t.origin.url.Host, Opaque: h.Path,
 			RawQuery: h.RawQuery, ForceQuery: h.HasQuery,
 		},
 		Header: t.header(),
@@ -189,6 +190,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	if u.closed.Load() {
 		return 0, errClosed
 	}
+	u.trip.began.Store(true)
 	n, err := u.trip.in.Body.Read(p)
 	switch {
 	case err == io.EOF: //nolint:errorlint // a wrapped EOF is an early end

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,17 +26,23 @@ type Rule struct {
 	Path string
 	// Status answers without an origin.
 	Status int
-	// Origin is scheme and authority of the local server; nil for a rule with a Status.
+	// Origin is scheme and authority of the local server, the first of Origins; nil for a rule with a Status.
 	Origin *url.URL
+	// Origins are the servers that may serve the rule, in order of preference. They must share what they keep: one database.
+	Origins []Target
+	// Balance is BalanceFailover or BalanceSpread.
+	Balance string
 	// Preset is "oscar" or empty.
 	Preset string
 	// Contexts are the context paths of the preset.
 	Contexts []string
 	// Descriptions lets service descriptions and listings through, which the preset refuses otherwise.
 	Descriptions bool
-	TLS          TLS
-	Timeouts     Timeouts
-	// Parallel is how many exchanges the origin works on at once, Queue how many more may wait.
+	// TLS is that of Origin.
+	TLS      TLS
+	Timeouts Timeouts
+	// Parallel is how many exchanges each origin works on at once, Queue how many more may wait. A long poll holds a place
+	// while it waits; a WebSocket only until it is open.
 	Parallel, Queue int
 	// Source is the local address to dial from; unset lets the system choose, except that the preset never appears as
 	// 127.0.0.1.
@@ -44,6 +51,20 @@ type Rule struct {
 	Pushed bool
 	Health Probe
 }
+
+// Target is one of a rule's origins.
+type Target struct {
+	// Name is told to the edge; empty means origin-1, origin-2, …
+	Name string
+	URL  *url.URL
+	TLS  TLS
+}
+
+// The ways in which several origins share the work.
+const (
+	BalanceFailover = "failover" // the first that is usable serves everybody
+	BalanceSpread   = "spread"   // people are spread over all; each stays with one
+)
 
 // TLS says how an https origin proves itself: by the system's authorities unless the rule names others.
 type TLS struct {
@@ -81,9 +102,15 @@ func DefaultTimeouts() Timeouts {
 type Probe struct {
 	// Path is fetched with GET and no credentials; empty means the preset's, or "/".
 	Path string
-	// Status must be answered; 0 takes anything below 500.
-	Status   int
-	Interval time.Duration
+	// Statuses are those that count as well; none takes anything below 500.
+	Statuses []int
+	// Interval is the pause between two checks, Timeout what one may take.
+	Interval, Timeout time.Duration
+}
+
+// wants reports whether a check that got status is content.
+func (p *Probe) wants(status int) bool {
+	return len(p.Statuses) == 0 && status < 500 || slices.Contains(p.Statuses, status)
 }
 
 // Len is the number of rules.
@@ -117,6 +144,12 @@ func (r *Rule) String() string {
 	}
 	if r.Origin != nil {
 		target = r.Origin.String()
+		for _, other := range r.Origins[1:] {
+			target += ", " + other.URL.String()
+		}
+		if len(r.Origins) > 1 {
+			target += " by " + r.Balance
+		}
 	}
 	if r.Preset != "" {
 		target += " (" + r.Preset + " at " + strings.Join(r.Contexts, ", ") + ")"
@@ -124,10 +157,19 @@ func (r *Rule) String() string {
 	return fmt.Sprintf("rule %d (line %d): %s, %s → %s", r.Index, r.Line, host, r.Path, target)
 }
 
-// originKey is equal for rules that may share connections and places in the queue.
-func (r *Rule) originKey() string {
-	return fmt.Sprintf("%s %x %x %s %+v %d %d %s %t %t %+v", r.Origin, r.TLS.Authorities, r.TLS.Pin, r.TLS.ServerName, r.Timeouts,
+// originKey is equal for rules that may share an origin's connections and places in its queue.
+func (r *Rule) originKey(t *Target) string {
+	return fmt.Sprintf("%s %s %x %x %s %+v %d %d %s %t %t %+v", t.URL, t.Name, t.TLS.Authorities, t.TLS.Pin, t.TLS.ServerName, r.Timeouts,
 		r.Parallel, r.Queue, r.Source, r.Preset == presetOSCAR, r.Pushed, r.Health)
+}
+
+// hosts are the authorities of the origins.
+func (r *Rule) hosts() []string {
+	hosts := make([]string, len(r.Origins))
+	for i := range r.Origins {
+		hosts[i] = r.Origins[i].URL.Host
+	}
+	return hosts
 }
 
 // covers reports whether everything that o matches is matched by r.

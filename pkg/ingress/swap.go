@@ -2,52 +2,9 @@ package ingress
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
-
-// table is rules and the origins that they lead to. It never changes; other rules make another one, in which origins that
-// stay as they are keep their connections, queue, circuit and health.
-type table struct {
-	rules   *Rules
-	origins []*origin // by rule, in their order; nil where a rule has none
-	shared  map[string]*origin
-}
-
-// assemble builds the table for rules out of what previous has.
-func (in *Ingress) assemble(rules *Rules, previous *table) *table {
-	t := &table{rules: rules, shared: map[string]*origin{}}
-	for i := range rules.list {
-		r := &rules.list[i]
-		if r.Origin == nil {
-			t.origins = append(t.origins, nil)
-			continue
-		}
-		key := r.originKey()
-		o := t.shared[key]
-		if o == nil && previous != nil {
-			o = previous.shared[key]
-		}
-		if o == nil {
-			o = newOrigin(r, in.now)
-		}
-		t.shared[key] = o
-		t.origins = append(t.origins, o)
-	}
-	return t
-}
-
-// distinct lists the origins that rules share once.
-func (t *table) distinct() []*origin {
-	var list []*origin
-	seen := map[*origin]bool{}
-	for _, o := range t.origins {
-		if o != nil && !seen[o] {
-			seen[o] = true
-			list = append(list, o)
-		}
-	}
-	return list
-}
 
 // Swap puts other rules in force, at once and whole: an exchange goes by the rules that it met when it came, to its end, on
 // the origins that they had. Origins that stay as they are keep their connections, queue, circuit and health; the others'
@@ -58,9 +15,9 @@ func (in *Ingress) Swap(rules *Rules) {
 	old := in.current.Load()
 	next := in.assemble(rules, old)
 	in.current.Store(next)
-	for _, o := range old.distinct() {
+	for _, o := range old.origins {
 		if !next.has(o) {
-			o.transport.CloseIdleConnections()
+			o.close()
 		}
 	}
 	select {
@@ -70,12 +27,7 @@ func (in *Ingress) Swap(rules *Rules) {
 }
 
 func (t *table) has(o *origin) bool {
-	for _, other := range t.origins {
-		if other == o {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(t.origins, o)
 }
 
 // Run checks the origins of the rules in force, each at once and then at its interval, until ctx ends; it always returns nil.
@@ -97,7 +49,7 @@ func (in *Ingress) Run(ctx context.Context) error {
 				delete(watched, o)
 			}
 		}
-		for _, o := range t.distinct() {
+		for _, o := range t.origins {
 			if watched[o] == nil {
 				mine, stop := context.WithCancel(ctx)
 				watched[o] = stop

@@ -64,7 +64,7 @@ func TestSlowReportsOfOneSessionDoNotStarveOthers(t *testing.T) {
 	}()
 	<-arrived
 	resp := w.do(w.request(http.MethodGet, "/oscar/x", nil))
-	if got := errorCode(t, resp); got != wire.CodeOriginTimeout {
+	if got := errorCode(t, resp); got != wire.CodeOriginBusy || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("behind a full origin: %d %s", resp.StatusCode, got)
 	}
 	close(slow)

@@ -152,7 +152,7 @@ func (m *metrics) note(r Result, took time.Duration) {
 // known keeps a code from the far side of a link within wire's set, for labels and pages.
 func known(code string) string {
 	switch code {
-	case "", wire.CodeTunnelDown, wire.CodeOriginRefused, wire.CodeOriginTLS, wire.CodeOriginTimeout, wire.CodeOriginProtocol,
+	case "", wire.CodeTunnelDown, wire.CodeOriginRefused, wire.CodeOriginTLS, wire.CodeOriginTimeout, wire.CodeOriginBusy, wire.CodeOriginProtocol,
 		wire.CodeOriginAbort, wire.CodeClientAbort, wire.CodeDenied, wire.CodeNoRule, wire.CodeAssertion, wire.CodeRevoked,
 		wire.CodeProtocol, wire.CodeTooLarge:
 		return code

@@ -26,7 +26,7 @@ func newPages(t *testing.T) *web.Pages {
 
 // codes are all that a page may be asked for.
 var codes = []string{ // not changed after
-	"E-TUNNEL-DOWN", "E-PROTOCOL", "E-ORIGIN-REFUSED", "E-ORIGIN-TIMEOUT", "E-ORIGIN-TLS", "E-ORIGIN-PROTOCOL", "E-ORIGIN-ABORT",
+	"E-TUNNEL-DOWN", "E-PROTOCOL", "E-ORIGIN-REFUSED", "E-ORIGIN-TIMEOUT", "E-ORIGIN-BUSY", "E-ORIGIN-TLS", "E-ORIGIN-PROTOCOL", "E-ORIGIN-ABORT",
 	"E-NO-RULE", "E-CLIENT-ABORT", "E-DENIED", "E-REVOKED", "E-CROSS-SITE", "E-NOT-FOUND", "E-WRONG-HOST", "E-BAD-REQUEST",
 	"E-METHOD", "E-HEADERS", "E-WEBSOCKET", "E-TOO-LARGE", "E-OVERLOAD", "E-RECORD", "E-ASSERTION", "E-INTERNAL", "E-something-new",
 }

@@ -44,54 +44,81 @@ type kind struct {
 	side   Side
 	words  string // key: words+".title", words+".text"
 	again  bool   // "try again" makes sense
+	fate   fate
 }
+
+// fate is what became of an entry that was on its way.
+type fate int
+
+const (
+	fateSaid   fate = iota // the text says it, or there was none
+	fateUnsent             // the clinic's server has not seen it
+	fateOpen               // it may have
+)
+
+// key names the words for it.
+func (f fate) key() string {
+	switch f {
+	case fateUnsent:
+		return "entry.unsent"
+	case fateOpen:
+		return "entry.open"
+	case fateSaid:
+	}
+	return ""
+}
+
+// busyAfter is when a browser or program may ask a busy origin again.
+const busyAfter = 10 * time.Second
 
 func kindOf(code string) kind {
 	switch code {
 	case "E-TUNNEL-DOWN":
-		return kind{http.StatusServiceUnavailable, SideTunnel, "down", true}
+		return kind{http.StatusServiceUnavailable, SideTunnel, "down", true, fateOpen}
 	case "E-PROTOCOL":
-		return kind{http.StatusBadGateway, SideTunnel, "lost", true}
+		return kind{http.StatusBadGateway, SideTunnel, "lost", true, fateOpen}
 	case "E-ORIGIN-REFUSED":
-		return kind{http.StatusBadGateway, SideClinic, "refused", true}
+		return kind{http.StatusBadGateway, SideClinic, "refused", true, fateUnsent}
 	case "E-ORIGIN-TIMEOUT":
-		return kind{http.StatusGatewayTimeout, SideClinic, "slow", true}
+		return kind{http.StatusGatewayTimeout, SideClinic, "slow", true, fateOpen}
+	case "E-ORIGIN-BUSY":
+		return kind{http.StatusServiceUnavailable, SideClinic, "busy", true, fateUnsent}
 	case "E-ORIGIN-TLS":
-		return kind{http.StatusBadGateway, SideClinic, "tls", false}
+		return kind{http.StatusBadGateway, SideClinic, "tls", false, fateUnsent}
 	case "E-ORIGIN-PROTOCOL", "E-ORIGIN-ABORT":
-		return kind{http.StatusBadGateway, SideClinic, "broken", true}
+		return kind{http.StatusBadGateway, SideClinic, "broken", true, fateOpen}
 	case "E-NO-RULE":
-		return kind{http.StatusBadGateway, SideClinic, "norule", false}
+		return kind{http.StatusBadGateway, SideClinic, "norule", false, fateSaid}
 	case "E-CLIENT-ABORT":
-		return kind{http.StatusBadRequest, SideBrowser, "aborted", true}
+		return kind{http.StatusBadRequest, SideBrowser, "aborted", true, fateSaid}
 	case "E-DENIED":
-		return kind{http.StatusForbidden, SideNone, "denied", false}
+		return kind{http.StatusForbidden, SideNone, "denied", false, fateSaid}
 	case "E-REVOKED":
-		return kind{http.StatusForbidden, SideNone, "revoked", true}
+		return kind{http.StatusForbidden, SideNone, "revoked", true, fateSaid}
 	case "E-CROSS-SITE":
-		return kind{http.StatusForbidden, SideNone, "crosssite", false}
+		return kind{http.StatusForbidden, SideNone, "crosssite", false, fateSaid}
 	case "E-NOT-FOUND":
-		return kind{http.StatusNotFound, SideNone, "notfound", false}
+		return kind{http.StatusNotFound, SideNone, "notfound", false, fateSaid}
 	case "E-WRONG-HOST":
-		return kind{http.StatusMisdirectedRequest, SideNone, "wronghost", false}
+		return kind{http.StatusMisdirectedRequest, SideNone, "wronghost", false, fateSaid}
 	case "E-BAD-REQUEST":
-		return kind{http.StatusBadRequest, SideNone, "badrequest", false}
+		return kind{http.StatusBadRequest, SideNone, "badrequest", false, fateSaid}
 	case "E-METHOD":
-		return kind{http.StatusMethodNotAllowed, SideNone, "badrequest", false}
+		return kind{http.StatusMethodNotAllowed, SideNone, "badrequest", false, fateSaid}
 	case "E-HEADERS":
-		return kind{http.StatusRequestHeaderFieldsTooLarge, SideNone, "badrequest", false}
+		return kind{http.StatusRequestHeaderFieldsTooLarge, SideNone, "badrequest", false, fateSaid}
 	case "E-WEBSOCKET":
-		return kind{http.StatusForbidden, SideNone, "denied", false}
+		return kind{http.StatusForbidden, SideNone, "denied", false, fateSaid}
 	case "E-TOO-LARGE":
-		return kind{http.StatusRequestEntityTooLarge, SideNone, "toolarge", false}
+		return kind{http.StatusRequestEntityTooLarge, SideNone, "toolarge", false, fateSaid}
 	case "E-OVERLOAD":
-		return kind{http.StatusServiceUnavailable, SideEdge, "overload", true}
+		return kind{http.StatusServiceUnavailable, SideEdge, "overload", true, fateUnsent}
 	case "E-RECORD":
-		return kind{http.StatusServiceUnavailable, SideEdge, "record", true}
+		return kind{http.StatusServiceUnavailable, SideEdge, "record", true, fateUnsent}
 	case "E-ASSERTION":
-		return kind{http.StatusBadGateway, SideEdge, "internal", true}
+		return kind{http.StatusBadGateway, SideEdge, "internal", true, fateSaid}
 	default:
-		return kind{http.StatusInternalServerError, SideEdge, "internal", true}
+		return kind{http.StatusInternalServerError, SideEdge, "internal", true, fateSaid}
 	}
 }
 
@@ -129,6 +156,9 @@ func (p *Pages) Error(w http.ResponseWriter, r *http.Request, pr Problem) {
 	if pr.Side == SideNone {
 		pr.Side = k.side
 	}
+	if pr.RetryAfter == 0 && pr.Code == "E-ORIGIN-BUSY" {
+		pr.RetryAfter = busyAfter
+	}
 	if pr.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int((pr.RetryAfter+time.Second-1)/time.Second)))
 	}
@@ -140,9 +170,15 @@ func (p *Pages) Error(w http.ResponseWriter, r *http.Request, pr Problem) {
 	if pr.SignInHost {
 		pol = onSignInHost()
 	}
+	reading := r.Method == http.MethodGet || r.Method == http.MethodHead
+	entry := ""
+	if !reading {
+		entry = k.fate.key()
+	}
 	p.render(w, r, pr.Status, "error.html", pol, struct {
 		frame
 		Words string
+		Entry string // key of what became of an entry
 		Way   []step
 		Again bool
 	}{
@@ -150,8 +186,7 @@ func (p *Pages) Error(w http.ResponseWriter, r *http.Request, pr Problem) {
 			Title: k.words + ".title", AppName: p.appName(p.language(r), pr.App), Clinic: pr.Clinic, App: pr.App,
 			RequestID: pr.RequestID, Code: pr.Code,
 		},
-		Words: k.words, Way: way(pr.Side),
-		Again: k.again && (r.Method == http.MethodGet || r.Method == http.MethodHead),
+		Words: k.words, Entry: entry, Way: way(pr.Side), Again: k.again && reading,
 	})
 }
 

@@ -4,9 +4,10 @@ package wire
 // receiver treats a code that it does not know like CodeInternal.
 const (
 	CodeTunnelDown     = "E-TUNNEL-DOWN"     // the link between connector and edge ended, or none is up
-	CodeOriginRefused  = "E-ORIGIN-REFUSED"  // the origin takes no connection
+	CodeOriginRefused  = "E-ORIGIN-REFUSED"  // the origin takes no connection, or has not answered for a while: nothing was sent to it
 	CodeOriginTLS      = "E-ORIGIN-TLS"      // the origin's certificate is not the expected one
 	CodeOriginTimeout  = "E-ORIGIN-TIMEOUT"  // the origin did not answer in time
+	CodeOriginBusy     = "E-ORIGIN-BUSY"     // too many requests wait for the origin: nothing was sent to it
 	CodeOriginProtocol = "E-ORIGIN-PROTOCOL" // the origin's answer breaks HTTP or a limit
 	CodeOriginAbort    = "E-ORIGIN-ABORT"    // the origin broke off in the middle of its answer
 	CodeClientAbort    = "E-CLIENT-ABORT"    // the browser went away, or broke off in the middle of its body

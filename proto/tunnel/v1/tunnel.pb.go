@@ -660,7 +660,7 @@ type OriginHealth struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Healthy bool                   `protobuf:"varint,2,opt,name=healthy,proto3" json:"healthy,omitempty"`
-	// Public words, no addresses: "refused", "timeout", "certificate", "ok".
+	// Public words, no addresses: "ok", "busy", "refused", "timeout", "certificate", "error", "unchecked".
 	State         string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
 	CheckedMs     int64  `protobuf:"varint,4,opt,name=checked_ms,json=checkedMs,proto3" json:"checked_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
