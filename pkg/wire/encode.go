@@ -102,11 +102,14 @@ func (e *End) append(b []byte) []byte {
 
 func (m *Moved) append(b []byte) []byte {
 	b = appendUint(b, 1, m.Offset)
-	return appendUint(b, 2, uint64(m.Lane))
+	b = appendUint(b, 2, uint64(m.Lane))
+	return appendUint(b, 3, uint64(m.Stripes))
 }
 
 func (c *Continuation) append(b []byte) []byte {
 	b = appendUint(b, 1, c.Exchange)
 	b = appendUint(b, 2, c.Generation)
-	return appendUint(b, 3, c.Offset)
+	b = appendUint(b, 3, c.Offset)
+	b = appendUint(b, 4, uint64(c.Stripe))
+	return appendUint(b, 5, uint64(c.Stripes))
 }

@@ -23,6 +23,7 @@ const (
 	FrameEnd          FrameType = 0x05 // End; last in its direction
 	FrameMoved        FrameType = 0x06 // Moved; last in its direction on this stream
 	FrameContinuation FrameType = 0x07 // Continuation; first on a stream of that kind
+	FrameSegment      FrameType = 0x08 // where in the body it belongs, 8 bytes, big, and bytes of the body
 
 	// FrameProbe has no meaning and no payload: its sender learns whether the peer has given the stream up.
 	FrameProbe FrameType = 0x40
@@ -33,12 +34,18 @@ const (
 // Limits, in bytes unless said otherwise.
 const (
 	FrameHeaderSize = 5
+	// SegmentHeaderSize is that of a segment's frame with its offset.
+	SegmentHeaderSize = FrameHeaderSize + offsetSize
+
+	offsetSize = 8
 	MaxHead         = 64 << 10 // request and response heads
 	MaxInterim      = 16 << 10
 	MaxData         = 64 << 10
 	MaxEnd          = 16 << 10
 	MaxMoved        = 64
 	MaxContinuation = 64
+	MaxSegment      = offsetSize + MaxData
+	MaxStripes      = 8        // streams that one moved body goes on on
 	MaxSkippable    = 64 << 10 // a frame of a type that is skipped
 	MaxSkipped      = 256      // how many of them in a row
 )
@@ -58,6 +65,8 @@ func (t FrameType) limit() (int, bool) {
 		return MaxMoved, true
 	case FrameContinuation:
 		return MaxContinuation, true
+	case FrameSegment:
+		return MaxSegment, true
 	case FrameProbe:
 		return 0, true
 	}
@@ -80,6 +89,8 @@ func (t FrameType) String() string {
 		return "moved"
 	case FrameContinuation:
 		return "continuation"
+	case FrameSegment:
+		return "segment"
 	case FrameProbe:
 		return "probe"
 	}

@@ -89,6 +89,7 @@ func (m *Moved) parse(payload []byte) error {
 	for d.next() {
 		d.uint(1, &m.Offset)
 		d.uint32(2, &lane)
+		d.uint32(3, &m.Stripes)
 	}
 	if d.err != nil {
 		return d.err
@@ -104,6 +105,8 @@ func (c *Continuation) parse(payload []byte) error {
 		d.uint(1, &c.Exchange)
 		d.uint(2, &c.Generation)
 		d.uint(3, &c.Offset)
+		d.uint32(4, &c.Stripe)
+		d.uint32(5, &c.Stripes)
 	}
 	if d.err != nil {
 		return d.err

@@ -16,6 +16,7 @@ type Reader struct {
 	r       *bufio.Reader
 	frame   FrameType
 	rest    int // bytes of the present frame's payload that have not been read
+	offset  uint64
 	payload []byte
 }
 
@@ -25,7 +26,7 @@ func NewReader(r io.Reader) *Reader { return &Reader{r: bufio.NewReaderSize(r, r
 // Reset makes the Reader read from r, keeping its buffers but not one that a large head needed.
 func (r *Reader) Reset(source io.Reader) {
 	r.r.Reset(source)
-	r.frame, r.rest, r.payload = 0, 0, nil
+	r.frame, r.rest, r.offset, r.payload = 0, 0, 0, nil
 }
 
 // Next skips what is left of the present frame and reads the header of the next one of a known type. io.EOF: the
@@ -71,8 +72,32 @@ func (r *Reader) header() error {
 		return short(err)
 	}
 	r.frame, r.rest = frame, int(size)
+	if frame == FrameSegment {
+		return r.segment()
+	}
 	return nil
 }
+
+// segment reads where the present segment belongs.
+func (r *Reader) segment() error {
+	if r.rest < offsetSize {
+		return violationf("segment: no offset")
+	}
+	b, err := r.r.Peek(offsetSize)
+	if err != nil {
+		return short(err)
+	}
+	r.offset = binary.BigEndian.Uint64(b)
+	n, err := r.r.Discard(offsetSize)
+	r.rest -= n
+	return short(err)
+}
+
+// Offset says where in the body the present segment begins, in bytes.
+func (r *Reader) Offset() uint64 { return r.offset }
+
+// Rest says how many bytes of the present frame have not been read.
+func (r *Reader) Rest() int { return r.rest }
 
 func (r *Reader) skip() error {
 	n, err := r.r.Discard(r.rest)
@@ -80,9 +105,9 @@ func (r *Reader) skip() error {
 	return short(err)
 }
 
-// Read reads from the payload of the present data frame; io.EOF at its end.
+// Read reads from the payload of the present data frame or segment; io.EOF at its end.
 func (r *Reader) Read(p []byte) (int, error) {
-	if r.rest == 0 || r.frame != FrameData {
+	if r.rest == 0 || r.frame != FrameData && r.frame != FrameSegment {
 		return 0, io.EOF
 	}
 	n, err := r.r.Read(p[:min(len(p), r.rest)])

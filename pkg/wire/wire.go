@@ -17,7 +17,7 @@ const Version = 1
 
 // Features that Hello.features may name. A feature that only one side names is not used.
 const (
-	// FeatureMoved: a body may go on on a stream of another link (frame Moved).
+	// FeatureMoved: a body may go on on streams of other links (frames Moved, Continuation, Segment).
 	FeatureMoved = "moved"
 )
 

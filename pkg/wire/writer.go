@@ -63,6 +63,31 @@ func (w *Writer) Continuation(c *Continuation) error {
 	return w.message(FrameContinuation, c.Validate, c.append)
 }
 
+// Segment gathers p, at most MaxData bytes, as the part of a moved body that begins at offset. None of it says how long
+// the body is.
+func (w *Writer) Segment(offset uint64, p []byte) error {
+	if w.err != nil {
+		return w.err
+	}
+	if len(p) > MaxData {
+		return violationf("segment: %d bytes, the limit is %d", len(p), MaxData)
+	}
+	start := len(w.buf)
+	w.buf = append(w.buf, make([]byte, SegmentHeaderSize)...)
+	PutSegmentHeader(w.buf[start:], offset, len(p))
+	w.buf = append(w.buf, p...)
+	w.data = -1
+	return nil
+}
+
+// PutSegmentHeader writes what stands before n bytes of a segment into b[:SegmentHeaderSize], for those that have the
+// bytes in place behind it already and write both at once.
+func PutSegmentHeader(b []byte, offset uint64, n int) {
+	b[0] = byte(FrameSegment)
+	binary.BigEndian.PutUint32(b[1:], uint32(offsetSize+n))
+	binary.BigEndian.PutUint64(b[FrameHeaderSize:], offset)
+}
+
 // Probe gathers an empty frame that the peer skips.
 func (w *Writer) Probe() {
 	w.buf = append(w.buf, byte(FrameProbe), 0, 0, 0, 0)

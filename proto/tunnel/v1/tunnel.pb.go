@@ -1679,11 +1679,13 @@ func (x *End) GetTrailer() []*Field {
 	return nil
 }
 
-// Moved says that the body goes on, from this offset, on a stream of another link of the same generation.
+// Moved says that the body goes on, from this offset, on streams of other links of the same generation.
 type Moved struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Offset        uint64                 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
-	Lane          Lane                   `protobuf:"varint,2,opt,name=lane,proto3,enum=sallyport.tunnel.v1.Lane" json:"lane,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Offset uint64                 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	Lane   Lane                   `protobuf:"varint,2,opt,name=lane,proto3,enum=sallyport.tunnel.v1.Lane" json:"lane,omitempty"`
+	// How many streams; 0 is one.
+	Stripes       uint32 `protobuf:"varint,3,opt,name=stripes,proto3" json:"stripes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1732,12 +1734,22 @@ func (x *Moved) GetLane() Lane {
 	return Lane_LANE_UNSPECIFIED
 }
 
-// Continuation is the head of a stream that carries the rest of a moved body.
+func (x *Moved) GetStripes() uint32 {
+	if x != nil {
+		return x.Stripes
+	}
+	return 0
+}
+
+// Continuation is the head of a stream that carries the rest, or a share of the rest, of a moved body.
 type Continuation struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Exchange      uint64                 `protobuf:"varint,1,opt,name=exchange,proto3" json:"exchange,omitempty"`
-	Generation    uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
-	Offset        uint64                 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Exchange   uint64                 `protobuf:"varint,1,opt,name=exchange,proto3" json:"exchange,omitempty"`
+	Generation uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	Offset     uint64                 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// Which of how many streams this one is, from 0; a count of 0 is one.
+	Stripe        uint32 `protobuf:"varint,4,opt,name=stripe,proto3" json:"stripe,omitempty"`
+	Stripes       uint32 `protobuf:"varint,5,opt,name=stripes,proto3" json:"stripes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1789,6 +1801,20 @@ func (x *Continuation) GetGeneration() uint64 {
 func (x *Continuation) GetOffset() uint64 {
 	if x != nil {
 		return x.Offset
+	}
+	return 0
+}
+
+func (x *Continuation) GetStripe() uint32 {
+	if x != nil {
+		return x.Stripe
+	}
+	return 0
+}
+
+func (x *Continuation) GetStripes() uint32 {
+	if x != nil {
+		return x.Stripes
 	}
 	return 0
 }
@@ -1926,16 +1952,19 @@ const file_tunnel_v1_tunnel_proto_rawDesc = "" +
 	"\x03End\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x124\n" +
-	"\atrailer\x18\x03 \x03(\v2\x1a.sallyport.tunnel.v1.FieldR\atrailer\"N\n" +
+	"\atrailer\x18\x03 \x03(\v2\x1a.sallyport.tunnel.v1.FieldR\atrailer\"h\n" +
 	"\x05Moved\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12-\n" +
-	"\x04lane\x18\x02 \x01(\x0e2\x19.sallyport.tunnel.v1.LaneR\x04lane\"b\n" +
+	"\x04lane\x18\x02 \x01(\x0e2\x19.sallyport.tunnel.v1.LaneR\x04lane\x12\x18\n" +
+	"\astripes\x18\x03 \x01(\rR\astripes\"\x94\x01\n" +
 	"\fContinuation\x12\x1a\n" +
 	"\bexchange\x18\x01 \x01(\x04R\bexchange\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x12\x16\n" +
-	"\x06offset\x18\x03 \x01(\x04R\x06offset*:\n" +
+	"\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x16\n" +
+	"\x06stripe\x18\x04 \x01(\rR\x06stripe\x12\x18\n" +
+	"\astripes\x18\x05 \x01(\rR\astripes*:\n" +
 	"\x04Lane\x12\x14\n" +
 	"\x10LANE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tLANE_FAST\x10\x01\x12\r\n" +
