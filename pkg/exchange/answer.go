@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 	"github.com/sallyport-dev/sallyport/pkg/wire"
@@ -17,6 +18,8 @@ import (
 type Answer struct {
 	x    *served
 	send *sender
+	// upgraded is read without mu, which a blocked write holds.
+	upgraded atomic.Bool
 
 	// mu keeps the order of calls; it is held during writes.
 	mu       sync.Mutex
@@ -25,6 +28,7 @@ type Answer struct {
 	goneOn   bool // an Interim 100 was sent
 	length   int64
 	wrote    int64
+	move     mover
 	noBody   bool
 	aborted  *AbortError
 	failed   error // of the stream
@@ -43,7 +47,9 @@ const (
 	done
 )
 
-func newAnswer(x *served) *Answer { return &Answer{x: x, send: newSender(x.stream)} }
+func newAnswer(x *served, moves *Moves) *Answer {
+	return &Answer{x: x, send: newSender(x.stream), move: newMover(moves, download, &x.head)}
+}
 
 func misuse(what string) error { return fmt.Errorf("exchange answer: %s", what) }
 
@@ -89,24 +95,33 @@ func (a *Answer) Head(h wire.ResponseHead) error {
 	}
 	a.state, a.length = inBody, h.ContentLength
 	a.noBody = bodyless(a.x.head.Method, h.Status)
+	a.move.declared(h.ContentLength)
 	return nil
 }
 
 // Write sends bytes of the body. More than Head declared, or any where there is no body, aborts the answer: the peer
 // must not take a part for the whole.
 func (a *Answer) Write(p []byte) (int, error) {
+	return a.write(len(p), func() (int, error) { return a.send.write(p, false) })
+}
+
+// write sends n bytes of the body by send.
+func (a *Answer) write(n int, send func() (int, error)) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.state != inBody {
 		return 0, a.outOfTurn("write")
 	}
-	if len(p) == 0 {
+	if n == 0 {
 		return 0, nil
 	}
-	if a.noBody || a.length >= 0 && int64(len(p)) > a.length-a.wrote {
+	if a.noBody || a.length >= 0 && int64(n) > a.length-a.wrote {
 		return 0, a.abort(wire.CodeOriginProtocol, "the answer is longer than declared")
 	}
-	n, err := a.send.write(p, false)
+	if a.move.due(a.wrote, n) {
+		a.move.try(a.x.ctx, a.send, a.wrote)
+	}
+	n, err := send()
 	a.wrote += int64(n)
 	if err != nil {
 		return n, a.fail(err)
@@ -116,19 +131,13 @@ func (a *Answer) Write(p []byte) (int, error) {
 
 // ReadFrom writes what src gives until its io.EOF, for io.Copy. Its buffer is no larger than what Head declared.
 func (a *Answer) ReadFrom(src io.Reader) (int64, error) {
-	a.mu.Lock()
-	size := int64(copyChunk)
-	if a.length >= 0 {
-		size = min(size, max(a.length-a.wrote, 0)+1)
-	}
-	a.mu.Unlock()
-	buf, giveBack := borrowChunk(size)
-	defer giveBack()
+	var f filler
+	defer f.close()
 	var total int64
 	for {
-		n, err := src.Read(buf)
+		n, err := src.Read(f.space(a.send, a.limit()))
 		if n > 0 {
-			written, werr := a.Write(buf[:n])
+			written, werr := a.write(n, func() (int, error) { return f.send(a.send, n) })
 			total += int64(written)
 			if werr != nil {
 				return total, werr
@@ -141,6 +150,16 @@ func (a *Answer) ReadFrom(src io.Reader) (int64, error) {
 			return total, err
 		}
 	}
+}
+
+// limit is how much may be read for the body: one more than declared, so that what is too long shows in the same read.
+func (a *Answer) limit() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.length < 0 {
+		return never
+	}
+	return max(a.length-a.wrote, 0) + 1
 }
 
 // Flush sends what is still held back.
@@ -168,11 +187,11 @@ func (a *Answer) End(trailer wire.Header) error {
 		return a.abort(wire.CodeOriginProtocol, "the trailer is not allowed")
 	}
 	a.state = done
-	if err := a.put(true, func(w *wire.Writer) error { return w.End(&end) }); err != nil {
+	if err := a.send.end(&end); err != nil {
 		if errors.Is(err, wire.ErrProtocol) {
 			return a.abort(wire.CodeOriginProtocol, "the trailer is too long")
 		}
-		return err
+		return a.fail(err)
 	}
 	a.whole = true
 	return a.x.stream.CloseWrite()
@@ -211,7 +230,8 @@ func (a *Answer) Upgrade(h wire.ResponseHead) (Conn, error) {
 		return nil, err
 	}
 	a.state = switched
-	a.x.in.length = -1
+	a.upgraded.Store(true)
+	a.x.in.length, a.x.in.moves = -1, nil
 	a.conn = &conn{stream: a.x.stream, in: a.x.in, out: a.send, left: func(whole bool) {
 		if !whole {
 			a.x.stream.Reset(tunnel.ResetCancelled)
@@ -223,12 +243,6 @@ func (a *Answer) Upgrade(h wire.ResponseHead) (Conn, error) {
 		ended(cause, framed)
 	}
 	return a.conn, nil
-}
-
-func (a *Answer) upgraded() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.state == switched
 }
 
 // closeConn abandons an upgraded connection that the handler left open.

@@ -18,6 +18,10 @@ type body struct {
 	abort func(error) *AbortError
 	// length is how many bytes the head declared; -1: as many as come.
 	length int64
+	// moves says whether the body may go on elsewhere, and where it then comes in, under key.
+	moves     *Moves
+	key       bodyKey
+	direction direction
 	// ended is called once, with mu held, when the end frame came (nil, or the abort it carried) or when the
 	// exchange broke (anything else).
 	ended func(cause error, framed bool)
@@ -28,6 +32,9 @@ type body struct {
 	r       *wire.Reader // nil once retired, which err precedes
 	got     int64
 	inData  bool
+	cur     *wire.Reader // with inData: in whose frame
+	own     *own         // nil before the body has moved
+	lane    *inLane      // nil before its continuations are there
 	trailer wire.Header
 	err     error
 }
@@ -39,12 +46,17 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.closed.Load() {
 		return 0, errClosed()
 	}
+	return b.read(p)
+}
+
+// read is Read; the caller holds mu.
+func (b *body) read(p []byte) (int, error) {
 	for b.err == nil && len(p) > 0 {
 		if !b.inData {
 			b.next()
 			continue
 		}
-		n, err := b.r.Read(p)
+		n, err := b.cur.Read(p)
 		if isFIN(err) {
 			b.inData = false
 			continue
@@ -67,6 +79,10 @@ func (b *body) Read(p []byte) (int, error) {
 
 // next reads the header of the next frame, and the whole frame if it is the last; the caller holds mu.
 func (b *body) next() {
+	if b.lane != nil {
+		b.segment()
+		return
+	}
 	frame, err := b.r.Next()
 	switch {
 	case err != nil:
@@ -75,18 +91,20 @@ func (b *body) next() {
 		}
 		b.fail(err, false)
 	case frame == wire.FrameData:
-		b.inData = true
+		b.cur, b.inData = b.r, true
 	case frame == wire.FrameEnd:
-		b.end()
+		b.end(b.r.End())
 	case frame == wire.FrameMoved:
-		b.fail(refuseMoved(b.r), false)
+		if err := b.moved(); err != nil {
+			b.fail(err, false)
+		}
 	default:
 		b.fail(unexpected(frame, "in a body"), false)
 	}
 }
 
-func (b *body) end() {
-	end, err := b.r.End()
+// end takes the end frame; the caller holds mu.
+func (b *body) end(end wire.End, err error) {
 	switch {
 	case err != nil:
 		b.fail(err, false)
@@ -104,10 +122,19 @@ func (b *body) end() {
 
 // fail makes err the answer to every further Read. framed says that the peer ended its direction by the rules.
 func (b *body) fail(err error, framed bool) {
+	if b.own != nil {
+		if fault := b.own.fault(); fault != nil {
+			err = fault // of which the lane's is the consequence
+		}
+	}
 	abort := b.abort(err)
 	b.err = abort
 	if !framed {
-		b.stream.Reset(resetFor(err))
+		b.stream.Reset(laneReset(err))
+		if b.lane != nil {
+			b.lane.reset(laneReset(err))
+			b.lane.leave()
+		}
 	}
 	b.ended(abort, framed)
 }
@@ -127,8 +154,30 @@ func (b *body) takeTrailer() wire.Header {
 // that. It reports whether it came, and nothing else; it waits for closeTimeout at most.
 func (b *body) finished() bool {
 	_ = b.stream.SetReadDeadline(time.Now().Add(closeTimeout))
-	_, err := b.r.Next()
+	_, err := b.after()
 	return isFIN(err)
+}
+
+// after waits for what comes on the exchange's own stream after the end of the body.
+func (b *body) after() (wire.FrameType, error) {
+	if b.own == nil {
+		return b.r.Next()
+	}
+	<-b.own.done
+	return b.own.frame, b.own.err
+}
+
+// drain throws away what still comes, until the body ends; the caller holds mu. The peer must not wait on a window that
+// nobody will open any more.
+func (b *body) drain() {
+	if b.err != nil {
+		return
+	}
+	buf, giveBack := borrowChunk(copyChunk)
+	defer giveBack()
+	for b.err == nil {
+		_, _ = b.read(buf)
+	}
 }
 
 // isFIN tells the peer's FIN from the end of a link: a *tunnel.ClosedError may well have an io.EOF in its chain, that of

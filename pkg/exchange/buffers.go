@@ -14,7 +14,40 @@ var (
 	readers sync.Pool // of *wire.Reader
 	writers sync.Pool // of *wire.Writer
 	chunks  sync.Pool // of *[copyChunk]byte
+	blocks  sync.Pool // of *block
 )
+
+// blockData is how many bytes of a moved body travel in one segment: with its header that fills four frames of a
+// WebSocket link to the last byte.
+const blockData = 4*(16<<10-20) - wire.SegmentHeaderSize
+
+// block is a segment in the making: room for its header, and bytes behind it, so that both leave in one Write.
+type block struct {
+	n   int
+	buf [wire.SegmentHeaderSize + blockData]byte
+}
+
+func borrowBlock() *block {
+	if kept, ok := blocks.Get().(*block); ok {
+		kept.n = 0
+		return kept
+	}
+	return new(block)
+}
+
+func (b *block) giveBack() {
+	if b != nil {
+		blocks.Put(b)
+	}
+}
+
+// space is where its bytes go.
+func (b *block) space() []byte { return b.buf[wire.SegmentHeaderSize:] }
+
+// place writes the header.
+func (b *block) place(offset uint64) { wire.PutSegmentHeader(b.buf[:], offset, b.n) }
+
+func (b *block) frame() []byte { return b.buf[:wire.SegmentHeaderSize+b.n] }
 
 // borrowChunk returns a buffer of size bytes, at most copyChunk, and what gives it back.
 func borrowChunk(size int64) (buf []byte, giveBack func()) {
@@ -46,7 +79,7 @@ func newWriter(w io.Writer) *wire.Writer {
 
 // retire gives the reader back; the caller holds mu, and err is set, so that nobody reads again.
 func (b *body) retire() {
-	if b.r == nil || b.err == nil {
+	if b.r == nil || b.err == nil || b.own != nil && !b.own.over() {
 		return
 	}
 	b.r.Reset(nil)

@@ -23,6 +23,8 @@ type Request struct {
 	BodyDone func()
 	// Trailer, if set, is asked after Body's io.EOF.
 	Trailer func() wire.Header
+	// Moves, if set, lets large bodies move.
+	Moves *Moves
 	// Interim, if set, is given each informational answer in order, 100 too. An error of it ends the exchange.
 	Interim func(wire.Interim) error
 }
@@ -82,8 +84,11 @@ func Do(ctx context.Context, link Opener, req *Request) (*Response, error) {
 		goOn: make(chan struct{}), over: make(chan struct{}),
 	}
 	c.release = context.AfterFunc(ctx, func() { stream.Reset(tunnel.ResetCancelled) })
-	c.in = &body{stream: stream, abort: abort, ended: c.ended, r: newReader(stream)}
-	if err := c.send(req); err != nil {
+	c.in = &body{
+		stream: stream, abort: abort, ended: c.ended, r: newReader(stream),
+		moves: req.Moves, direction: download, key: bodyKey{req.Head.Generation, req.Head.Exchange},
+	}
+	if err := c.send(ctx, req); err != nil {
 		c.stop(tunnel.ResetCancelled)
 		return nil, abort(err)
 	}
@@ -113,7 +118,7 @@ func checkRequest(req *Request) error {
 
 // send writes the head, and the end frame of a request without a body in the same write; a body goes on in a goroutine.
 // The FIN waits for the end of the answer: until then a reset of this stream tells the peer that nobody wants it.
-func (c *call) send(req *Request) error {
+func (c *call) send(ctx context.Context, req *Request) error {
 	ends := req.Body == nil && req.Head.Upgrade == ""
 	// An expected 100 or an upgrade has to be asked for before anything else can happen.
 	now := req.Body == nil || req.Head.ExpectContinue
@@ -133,7 +138,7 @@ func (c *call) send(req *Request) error {
 	case ends:
 		c.sent.Store(true)
 	case req.Body != nil:
-		go c.upload(req)
+		go c.upload(ctx, req)
 	}
 	return err
 }
@@ -198,7 +203,7 @@ func (c *call) response(req *Request, head wire.ResponseHead) (*Response, error)
 		if !strings.EqualFold(head.Upgrade, req.Head.Upgrade) {
 			return nil, fmt.Errorf("an upgrade that was not asked for: %w", wire.ErrProtocol)
 		}
-		c.in.length = -1
+		c.in.length, c.in.moves = -1, nil
 		resp.conn = &conn{stream: c.stream, in: c.in, out: c.out, left: c.switchedOff}
 		c.in.ended = resp.conn.inEnded
 		resp.Body = resp.conn
@@ -245,6 +250,8 @@ func (c *call) switchedOff(whole bool) {
 // stop gives the stream up; it does nothing to one that has ended.
 func (c *call) stop(code tunnel.ResetCode) {
 	c.stream.Reset(code)
+	c.out.giveUp(code)
+	c.in.forgo()
 	c.finish()
 }
 

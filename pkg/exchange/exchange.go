@@ -2,8 +2,10 @@
 // length, interim answers, trailers, upgrade, cancel, and that a body which was broken off never reads like a whole
 // one. Do is the edge's side, Serve the connector's; both carry what they are given and decide nothing.
 //
-// It does not choose links or sockets, knows no HTTP types, judges no assertion, and logs nothing. Bodies that move to
-// another link (lanes.go) are understood and refused.
+// Large bodies go on on other links where a Lanes opens them (DESIGN.md): lanes.go sends them, stripes.go receives them,
+// continuations.go is where both meet.
+//
+// It does not choose links or sockets, knows no HTTP types, judges no assertion, and logs nothing.
 package exchange
 
 import (

@@ -25,6 +25,16 @@ func TestExchangesOverLinks(t *testing.T) {
 	}
 }
 
+// TestMovedOverLinks: bulk links are TCP where there is TCP, else QUIC; exchanges the other way round.
+func TestMovedOverLinks(t *testing.T) {
+	quic := func(t *testing.T) (edge, connector tunnel.Link) { return overQUIC(t) }
+	websocket := func(t *testing.T) (edge, connector tunnel.Link) { return overWebSocket(t) }
+	t.Run("1 websocket", func(t *testing.T) { exchangetest.MovedSuite(t, quic, websocket, 1, exchangetest.InTheMiddle) })
+	t.Run("3 websockets", func(t *testing.T) { exchangetest.MovedSuite(t, quic, websocket, 3, exchangetest.AtOnce) })
+	t.Run("1 quic", func(t *testing.T) { exchangetest.MovedSuite(t, quic, quic, 1, exchangetest.AtOnce) })
+	t.Run("3 quic", func(t *testing.T) { exchangetest.MovedSuite(t, websocket, quic, 3, exchangetest.InTheMiddle) })
+}
+
 func overQUIC(t testing.TB) (edge, connector tunnel.Link) {
 	t.Helper()
 	server, client := linktest.TLS(t)

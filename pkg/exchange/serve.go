@@ -52,6 +52,7 @@ type served struct {
 	head   wire.RequestHead
 	in     *body
 	out    *Answer
+	ctx    context.Context // the handler's: moved bodies end with it
 	cancel context.CancelCauseFunc
 	abort  func(error) *AbortError
 	// framed says that the request ended by the rules; watched is then closed when the peer has let the stream go.
@@ -60,9 +61,14 @@ type served struct {
 }
 
 // Serve answers the exchange on s, of which the kind byte has been read, and returns when both directions have ended.
-// When ctx ends, the stream is reset. The error says why the exchange was not carried to its end: an *AbortError or a
+// When ctx ends, the stream is reset. No body moves. The error says why the exchange was not carried to its end: an *AbortError or a
 // *PanicError, for the log; the peer knows already. It never means that the link is broken.
 func Serve(ctx context.Context, s tunnel.Stream, h Handler) error {
+	return ServeMoving(ctx, s, h, nil)
+}
+
+// ServeMoving is Serve for a peer with which large bodies may move.
+func ServeMoving(ctx context.Context, s tunnel.Stream, h Handler, moves *Moves) error {
 	stop := context.AfterFunc(ctx, func() { s.Reset(tunnel.ResetCancelled) })
 	defer stop()
 	abort := func(err error) *AbortError { return atConnector.abort(ctx, err) }
@@ -75,8 +81,12 @@ func Serve(ctx context.Context, s tunnel.Stream, h Handler) error {
 	handling, cancel := context.WithCancelCause(ctx)
 	x.cancel = cancel
 	defer cancel(nil)
-	x.in = &body{stream: s, abort: abort, ended: x.ended, r: r, length: x.head.ContentLength}
-	x.out = newAnswer(x)
+	x.in = &body{
+		stream: s, abort: abort, ended: x.ended, r: r, length: x.head.ContentLength,
+		moves: moves, direction: upload, key: bodyKey{x.head.Generation, x.head.Exchange},
+	}
+	x.ctx = handling
+	x.out = newAnswer(x, moves)
 	in := x.incoming()
 	probe := x.startProbe(handling)
 	err := x.handle(handling, h, in)
@@ -154,7 +164,7 @@ func (x *served) ended(cause error, framed bool) {
 // answer, or with a reset when it no longer wants it. withEnd: the end frame is still to come.
 func (x *served) watch(withEnd bool) {
 	defer close(x.watched)
-	frame, err := x.in.r.Next()
+	frame, err := x.in.after()
 	if withEnd && err == nil && frame == wire.FrameEnd {
 		var end wire.End
 		if end, err = x.in.r.End(); err == nil && end.Code != "" {
@@ -181,7 +191,7 @@ func (x *served) startProbe(ctx context.Context) *time.Timer {
 	start := make(chan struct{})
 	timer = time.AfterFunc(probeEvery, func() {
 		<-start
-		if x.framed.Load() || ctx.Err() != nil || x.out.upgraded() {
+		if x.framed.Load() || ctx.Err() != nil || x.out.upgraded.Load() {
 			return
 		}
 		if err := x.out.send.probe(); err != nil {
@@ -198,6 +208,8 @@ func (x *served) startProbe(ctx context.Context) *time.Timer {
 // read the answer and lets the stream go: it must not wait on a window that nobody will open any more, nor lose the
 // answer's last bytes to a reset.
 func (x *served) settle() {
+	defer x.out.send.settle()
+	defer x.in.forgo()
 	x.out.closeConn()
 	if x.framed.Load() {
 		<-x.watched
@@ -205,13 +217,11 @@ func (x *served) settle() {
 	}
 	x.in.closed.Store(true)
 	x.in.mu.Lock() // a Read that the handler left behind
-	framed := x.in.err != nil && x.framed.Load()
+	x.in.drain()
 	x.in.mu.Unlock()
-	if framed {
+	if x.framed.Load() {
 		<-x.watched
-		return
 	}
-	_, _ = io.Copy(io.Discard, x.stream)
 }
 
 // retire gives the buffers back after settle: the watcher has ended, and a handler's goroutine that still reads is refused.

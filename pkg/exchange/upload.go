@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"context"
 	"io"
 
 	"github.com/sallyport-dev/sallyport/pkg/wire"
@@ -11,7 +12,8 @@ const copyChunk = 32 << 10
 
 // upload sends the request's body and its end frame. Errors of the stream are left to the reader of the answer, who
 // meets them too; errors of the body become an end frame with a code, and the peer answers as it likes.
-func (c *call) upload(req *Request) {
+func (c *call) upload(ctx context.Context, req *Request) {
+	defer c.out.settle()
 	defer req.done()
 	if req.Head.ExpectContinue {
 		select {
@@ -20,11 +22,11 @@ func (c *call) upload(req *Request) {
 			return
 		}
 	}
-	end, err := c.copyBody(req)
+	end, err := c.copyBody(ctx, req)
 	if err != nil {
 		return
 	}
-	if err := c.out.put(true, func(w *wire.Writer) error { return w.End(&end) }); err != nil {
+	if err := c.out.end(&end); err != nil {
 		if end.Code != "" {
 			return
 		}
@@ -35,17 +37,21 @@ func (c *call) upload(req *Request) {
 }
 
 // copyBody sends the body and returns the frame that ends it; an error is one of the stream.
-func (c *call) copyBody(req *Request) (wire.End, error) {
-	left := req.Head.ContentLength
-	size := int64(copyChunk)
-	if left >= 0 {
-		// One more than declared: what is too long shows in the same read.
-		size = min(size, left+1)
+func (c *call) copyBody(ctx context.Context, req *Request) (wire.End, error) {
+	left, sent := req.Head.ContentLength, int64(0)
+	move := newMover(req.Moves, upload, &req.Head)
+	move.declared(left)
+	if left > 0 && move.due(0, 1) { // declared as large: it need not be read to the threshold first
+		move.try(ctx, c.out, 0)
 	}
-	buf, giveBack := borrowChunk(size)
-	defer giveBack()
+	var f filler
+	defer f.close()
 	for {
-		n, err := req.Body.Read(buf)
+		limit := int64(never)
+		if left >= 0 {
+			limit = left + 1 // one more than declared: what is too long shows in the same read
+		}
+		n, err := req.Body.Read(f.space(c.out, limit))
 		if left >= 0 && int64(n) > left {
 			return wire.End{Code: wire.CodeClientAbort, Message: "the request is longer than declared"}, nil
 		}
@@ -53,9 +59,13 @@ func (c *call) copyBody(req *Request) (wire.End, error) {
 			if left >= 0 {
 				left -= int64(n)
 			}
-			if _, werr := c.out.write(buf[:n], false); werr != nil {
+			if move.due(sent, n) {
+				move.try(ctx, c.out, sent)
+			}
+			if _, werr := f.send(c.out, n); werr != nil {
 				return wire.End{}, werr
 			}
+			sent += int64(n)
 		}
 		switch {
 		case err == nil:

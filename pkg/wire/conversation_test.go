@@ -75,5 +75,31 @@ func recordExchanges(frames func(name, sender string, write ...step)) {
 
 	frames("moved", "edge", head(get), whole)
 	frames("moved", "connector", answer(response()), text("hello"),
-		func(w *wire.Writer) error { return w.Moved(&wire.Moved{Offset: 5, Lane: wire.LaneBulk}) })
+		func(w *wire.Writer) error {
+			return w.Moved(&wire.Moved{Offset: 5, Lane: wire.LaneBulk, Stripes: 2})
+		})
+}
+
+// recordMoved is the rest of the answer above on two stripes, and an upload that moves at once and breaks off.
+func recordMoved(continuation func(name, sender string, stripe int, write ...step), frames func(name, sender string, write ...step)) {
+	segment := func(at uint64, s string) step {
+		return func(w *wire.Writer) error { return w.Segment(at, []byte(s)) }
+	}
+	head := func(c wire.Continuation) step { return func(w *wire.Writer) error { return w.Continuation(&c) } }
+	end := func(e wire.End) step { return func(w *wire.Writer) error { return w.End(&e) } }
+	exchange, generation := request().Exchange, uint64(3)
+	of := func(offset uint64, stripe, stripes uint32) wire.Continuation {
+		return wire.Continuation{Exchange: exchange, Generation: generation, Offset: offset, Stripe: stripe, Stripes: stripes}
+	}
+
+	continuation("moved", "connector", 0, head(of(5, 0, 2)), segment(5, ", "), segment(12, ""),
+		end(wire.End{Trailer: wire.Header{{Name: "Digest", Value: "abc"}}}))
+	continuation("moved", "connector", 1, head(of(5, 1, 2)), segment(7, "edge!"))
+
+	post := request()
+	post.ExpectContinue = false
+	frames("upload", "edge", func(w *wire.Writer) error { return w.RequestHead(&post) },
+		func(w *wire.Writer) error { return w.Moved(&wire.Moved{Lane: wire.LaneBulk, Stripes: 1}) })
+	continuation("upload", "edge", 0, head(of(0, 0, 1)), segment(0, "hello"), segment(5, ""),
+		end(wire.End{Code: wire.CodeClientAbort, Message: "the request broke off"}))
 }

@@ -37,7 +37,7 @@ const (
 	// SegmentHeaderSize is that of a segment's frame with its offset.
 	SegmentHeaderSize = FrameHeaderSize + offsetSize
 
-	offsetSize = 8
+	offsetSize      = 8
 	MaxHead         = 64 << 10 // request and response heads
 	MaxInterim      = 16 << 10
 	MaxData         = 64 << 10

@@ -87,12 +87,12 @@ func FuzzEnd(f *testing.F) {
 
 func FuzzMoved(f *testing.F) {
 	fuzzMessage(f, func() message { return &wire.Moved{} }, &tunnelv1.Moved{},
-		&wire.Moved{Offset: 1 << 40, Lane: wire.LaneBulk})
+		&wire.Moved{Offset: 1 << 40, Lane: wire.LaneBulk, Stripes: 4})
 }
 
 func FuzzContinuation(f *testing.F) {
 	fuzzMessage(f, func() message { return &wire.Continuation{} }, &tunnelv1.Continuation{},
-		&wire.Continuation{Exchange: 7, Generation: 3, Offset: 9})
+		&wire.Continuation{Exchange: 7, Generation: 3, Offset: 9, Stripe: 2, Stripes: 4})
 }
 
 // FuzzFrames reads any bytes as a stream of frames: it ends in an error or io.EOF and never gives more than came in.
@@ -101,9 +101,11 @@ func FuzzFrames(f *testing.F) {
 	w := wire.NewWriter(&buf)
 	q, p := request(), response()
 	_, _ = w.Write([]byte("hello"))
-	must(f, w.RequestHead(&q), w.ResponseHead(&p), w.Interim(&wire.Interim{Status: 103}), w.End(&wire.End{}), w.Flush())
+	must(f, w.RequestHead(&q), w.ResponseHead(&p), w.Interim(&wire.Interim{Status: 103}), w.End(&wire.End{}),
+		w.Segment(1<<40, []byte("hello")), w.Segment(5, nil), w.Flush())
 	f.Add(buf.Bytes())
 	f.Add([]byte{0x7f, 0, 0, 0, 1, 1, byte(wire.FrameEnd), 0, 0, 0, 0})
+	f.Add([]byte{byte(wire.FrameSegment), 0, 0, 0, 7, 1, 2, 3, 4, 5, 6, 7})
 	f.Add([]byte{byte(wire.FrameData), 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := wire.NewReader(bytes.NewReader(b))
@@ -117,7 +119,10 @@ func FuzzFrames(f *testing.F) {
 				return
 			}
 			switch frame {
-			case wire.FrameData:
+			case wire.FrameData, wire.FrameSegment:
+				if frame == wire.FrameSegment && r.Rest() > wire.MaxData {
+					t.Fatalf("a segment of %d bytes", r.Rest())
+				}
 				n, _ := io.Copy(io.Discard, r)
 				if total += int(n); total > len(b) {
 					t.Fatalf("%d bytes out of %d", total, len(b))

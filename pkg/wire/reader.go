@@ -112,6 +112,9 @@ func (r *Reader) Read(p []byte) (int, error) {
 	}
 	n, err := r.r.Read(p[:min(len(p), r.rest)])
 	r.rest -= n
+	if n > 0 {
+		return n, nil // the last bytes may come together with the FIN, which then comes again
+	}
 	return n, short(err)
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -80,7 +81,8 @@ func replay(t *testing.T, file string, b []byte) (meaning string, rewritten []by
 	var lines strings.Builder
 	var out bytes.Buffer
 	r := bytes.NewReader(b)
-	if opener := map[string]string{"control": "connector", "exchange": "edge"}[content]; sender == opener {
+	opener := map[string]string{"control": "connector", "exchange": "edge"}[content]
+	if sender == opener || strings.HasPrefix(content, "continuation") {
 		kind, err := wire.ReadKind(r)
 		must(t, err, wire.WriteKind(&out, kind))
 		line(t, &lines, "kind", kind)
@@ -131,6 +133,13 @@ func replayFrames(t *testing.T, source io.Reader, lines *strings.Builder, out io
 			m, err = rewrite(r.Moved, w.Moved)
 		case wire.FrameContinuation:
 			m, err = rewrite(r.Continuation, w.Continuation)
+		case wire.FrameSegment:
+			var data []byte
+			at := r.Offset()
+			data, err = io.ReadAll(r)
+			must(t, err)
+			err = w.Segment(at, data)
+			m = map[string]any{"Offset": at, "Data": string(data)}
 		case wire.FrameData:
 			var data []byte
 			data, err = io.ReadAll(r)
@@ -204,5 +213,14 @@ func conversations(t *testing.T) map[string][]byte {
 	}
 	recordLink(control)
 	recordExchanges(frames)
+	recordMoved(func(name, sender string, stripe int, write ...step) {
+		var b bytes.Buffer
+		w := wire.NewWriter(&b)
+		w.Kind(wire.StreamContinuation)
+		for _, f := range append(write, (*wire.Writer).Flush) {
+			must(t, f(w))
+		}
+		all[fmt.Sprintf("%s.%s.continuation%d", name, sender, stripe)] = b.Bytes()
+	}, frames)
 	return all
 }

@@ -32,7 +32,7 @@ func cancelBeforeHead(t *testing.T, p *pair) {
 		<-started
 		cancel(revoked)
 	}()
-	_, err := exchange.Do(ctx, p.edge, &exchange.Request{Head: head("GET", 0)})
+	_, err := p.ask(ctx, &exchange.Request{Head: head("GET", 0)})
 	wantAbort(t, err, wire.CodeClientAbort)
 	if !errors.Is(err, revoked) {
 		t.Errorf("%v does not say why", err)
@@ -49,7 +49,7 @@ func cancelDuringAnswer(t *testing.T, p *pair) {
 		ended <- err
 	})
 	ctx, cancel := context.WithCancel(limited(t))
-	resp, err := exchange.Do(ctx, p.edge, &exchange.Request{Head: head("GET", 0)})
+	resp, err := p.ask(ctx, &exchange.Request{Head: head("GET", 0)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func cancelDuringRequest(t *testing.T, p *pair) {
 		<-started
 		cancel()
 	}()
-	_, err := exchange.Do(ctx, p.edge, &exchange.Request{
+	_, err := p.ask(ctx, &exchange.Request{
 		Head: head("POST", -1), Body: &endless{}, BodyDone: func() { close(done) },
 	})
 	wantAbort(t, err, wire.CodeClientAbort)

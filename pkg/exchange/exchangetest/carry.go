@@ -48,6 +48,7 @@ func bodies(t *testing.T, p *pair) {
 				if err := p.left(t); err != nil {
 					t.Errorf("Serve: %v", err)
 				}
+				p.bulk.carried(t, size)
 			})
 		}
 	}
@@ -184,7 +185,7 @@ func many(t *testing.T, p *pair) {
 		all.Go(func() {
 			body := pattern(i * 331)
 			req := &exchange.Request{Head: head("POST", int64(len(body))), Body: bytes.NewReader(body)}
-			resp, err := exchange.Do(limited(t), p.edge, req)
+			resp, err := p.ask(limited(t), req)
 			if err != nil {
 				t.Errorf("exchange %d: %v", i, err)
 				return

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,8 +23,12 @@ const patience = 20 * time.Second
 // Links makes one admitted link and returns its ends; it cleans up with t.
 type Links func(t *testing.T) (edge, connector tunnel.Link)
 
-// Suite runs every case over links.
+// Suite runs every case over links, with bodies that stay on the exchange's own stream.
 func Suite(t *testing.T, links Links) {
+	suite(t, func(t *testing.T) *pair { return newPair(t, links, nil) })
+}
+
+func suite(t *testing.T, fresh func(*testing.T) *pair) {
 	for _, c := range []struct {
 		name string
 		run  func(*testing.T, *pair)
@@ -55,8 +60,8 @@ func Suite(t *testing.T, links Links) {
 		{"link lost", linkLost},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newPair(t, links)
-			c.run(t, p)
+			t.Parallel()
+			c.run(t, fresh(t))
 		})
 	}
 }
@@ -72,14 +77,16 @@ func (h handler) ServeExchange(ctx context.Context, in *exchange.Incoming, out *
 type pair struct {
 	edge   tunnel.Link
 	served chan error // one per exchange that Serve has left
+	bulk   *bulk      // nil: bodies stay
+	number atomic.Uint64
 
 	mu sync.Mutex
 	h  exchange.Handler
 }
 
-func newPair(t *testing.T, links Links) *pair {
+func newPair(t *testing.T, links Links, bulk *bulk) *pair {
 	edge, connector := links(t)
-	p := &pair{edge: edge, served: make(chan error, 1024)}
+	p := &pair{edge: edge, bulk: bulk, served: make(chan error, 1024)}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -108,7 +115,14 @@ func (p *pair) serve(ctx context.Context, s tunnel.Stream) {
 	p.mu.Lock()
 	h := p.h
 	p.mu.Unlock()
-	p.served <- exchange.Serve(ctx, s, h)
+	p.served <- exchange.ServeMoving(ctx, s, h, p.bulk.connector())
+}
+
+// ask is exchange.Do on the pair's link, for an exchange of its own number.
+func (p *pair) ask(ctx context.Context, req *exchange.Request) (*exchange.Response, error) {
+	req.Head.Exchange, req.Head.Generation = p.number.Add(1), 7
+	req.Moves = p.bulk.edge()
+	return exchange.Do(ctx, p.edge, req)
 }
 
 func (p *pair) handle(h handler) {
@@ -145,7 +159,7 @@ func limited(t *testing.T) context.Context {
 
 func (p *pair) do(t *testing.T, req *exchange.Request) *exchange.Response {
 	t.Helper()
-	resp, err := exchange.Do(limited(t), p.edge, req)
+	resp, err := p.ask(limited(t), req)
 	if err != nil {
 		t.Fatalf("Do: %v", err)
 	}

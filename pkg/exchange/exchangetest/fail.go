@@ -45,7 +45,7 @@ func answerAborted(t *testing.T, p *pair) {
 	p.handle(func(_ context.Context, _ *exchange.Incoming, out *exchange.Answer) {
 		out.Abort(wire.CodeOriginRefused, "nobody there")
 	})
-	_, err := exchange.Do(limited(t), p.edge, &exchange.Request{Head: head("GET", 0)})
+	_, err := p.ask(limited(t), &exchange.Request{Head: head("GET", 0)})
 	wantAbort(t, err, wire.CodeOriginRefused)
 }
 
@@ -89,7 +89,7 @@ func requestEnd(t *testing.T, p *pair, req *exchange.Request) error {
 		_ = out.Head(wire.ResponseHead{Status: 400})
 		_ = out.End(nil)
 	})
-	if resp, err := exchange.Do(limited(t), p.edge, req); err == nil {
+	if resp, err := p.ask(limited(t), req); err == nil {
 		_ = resp.Body.Close()
 	}
 	_ = p.left(t)
@@ -159,7 +159,7 @@ func linkLost(t *testing.T, p *pair) {
 	_, err := io.ReadAll(resp.Body)
 	wantAbort(t, err, wire.CodeTunnelDown)
 	await(t, "the handler's context", ended)
-	_, err = exchange.Do(limited(t), p.edge, &exchange.Request{Head: head("GET", 0)})
+	_, err = p.ask(limited(t), &exchange.Request{Head: head("GET", 0)})
 	wantAbort(t, err, wire.CodeTunnelDown)
 }
 
@@ -211,7 +211,7 @@ func malformed(t *testing.T, p *pair) {
 	t.Run("smuggled entry", func(t *testing.T) {
 		h := head("GET", 0)
 		h.Header.Add("Content-Length", "5")
-		_, err := exchange.Do(limited(t), p.edge, &exchange.Request{Head: h})
+		_, err := p.ask(limited(t), &exchange.Request{Head: h})
 		wantAbort(t, err, wire.CodeProtocol)
 	})
 	t.Run("moved", func(t *testing.T) {
