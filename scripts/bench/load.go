@@ -260,6 +260,7 @@ func exchangeRaw(conn net.Conn, in *bufio.Reader, head string, size int64) error
 	if err != nil {
 		return err
 	}
+	defer resp.Body.Close()
 	n, err := io.Copy(io.Discard, resp.Body)
 	if err == nil && (resp.StatusCode != http.StatusOK || n != size) {
 		err = fmt.Errorf("%s with %d bytes", resp.Status, n)
