@@ -69,6 +69,26 @@ type Info struct {
 	Remote    net.Addr
 	// RTT is the smoothed round trip, 0 while unknown.
 	RTT time.Duration
+	// Congestion is the congestion control of a TCP socket as the kernel names it ("bbr", "cubic"); "" where it is not known.
+	Congestion string
+}
+
+// Measured is a link that knows the network under it; those over a network are.
+type Measured interface {
+	// Path is how the network fares now. It is cheap, but not free: a system call on TCP.
+	Path() Path
+	// Probe makes the peer acknowledge something, so that Path is not stale on a quiet link. It never blocks, and does
+	// nothing where the transport cannot.
+	Probe()
+}
+
+// Path is what a link knows of the network under it.
+type Path struct {
+	// Latest is the newest round trip (on TCP the smoothed one), Least the smallest lately; 0 while unknown. The one minus
+	// the other is what queues on the way.
+	Latest, Least time.Duration
+	// Sent is how many bytes this side has sent, those sent again included (on TCP: how many were acknowledged).
+	Sent uint64
 }
 
 // Dialer opens links of one transport.

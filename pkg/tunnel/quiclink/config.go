@@ -78,6 +78,7 @@ func (c Config) quic() *quic.Config {
 		InitialConnectionReceiveWindow: linkWindow,
 		MaxConnectionReceiveWindow:     linkWindow,
 		InitialPacketSize:              packetSize,
+		EnableDatagrams:                true,  // for Probe; what comes is dropped once quic-go's short queue is full
 		Allow0RTT:                      false, // replayable; nothing we send may be
 	}
 }

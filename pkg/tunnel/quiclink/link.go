@@ -33,7 +33,10 @@ type Link struct {
 	finished chan struct{}
 }
 
-var _ tunnel.Link = (*Link)(nil)
+var (
+	_ tunnel.Link     = (*Link)(nil)
+	_ tunnel.Measured = (*Link)(nil)
+)
 
 func newLink(conn *quic.Conn, conf Config, release func()) *Link {
 	l := &Link{
@@ -187,6 +190,16 @@ func (l *Link) Done() <-chan struct{} { return l.ending.Done() }
 
 // Cause implements tunnel.Link.
 func (l *Link) Cause() error { return l.ending.Cause() }
+
+// Path implements tunnel.Measured.
+func (l *Link) Path() tunnel.Path {
+	stats := l.conn.ConnectionStats()
+	return tunnel.Path{Latest: stats.LatestRTT, Least: stats.MinRTT, Sent: stats.BytesSent}
+}
+
+// Probe implements tunnel.Measured: a datagram (RFC 9221) of one byte is acknowledged like all else, and means nothing to the peer,
+// who never looks at it. A peer that takes none is not probed.
+func (l *Link) Probe() { _ = l.conn.SendDatagram([]byte{0}) }
 
 // Info implements tunnel.Link.
 func (l *Link) Info() tunnel.Info {

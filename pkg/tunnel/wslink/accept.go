@@ -27,7 +27,7 @@ func Accept(w http.ResponseWriter, r *http.Request, conf Config) (tunnel.Link, e
 		return nil, errRefused
 	}
 	conf = conf.withDefaults(fewStreams, manyStreams)
-	hijacked := &hijacker{ResponseWriter: w, limit: conf.WriteLimit}
+	hijacked := &hijacker{ResponseWriter: w, limit: conf.WriteLimit, ask: conf.Congestion}
 	ws, err := websocket.Accept(hijacked, r, &websocket.AcceptOptions{
 		Subprotocols:    []string{Subprotocol},
 		CompressionMode: websocket.CompressionDisabled,
@@ -39,6 +39,7 @@ func Accept(w http.ResponseWriter, r *http.Request, conf Config) (tunnel.Link, e
 	if err != nil {
 		return nil, err
 	}
+	l.congestion = hijacked.congestion
 	return l, nil
 }
 
@@ -60,9 +61,11 @@ func refusal(r *http.Request) (status int, why string) {
 // hijacker puts a cork between the WebSocket library and the connection that it hijacks.
 type hijacker struct {
 	http.ResponseWriter
-	limit  time.Duration
-	socket net.Conn
-	corked *cork
+	limit time.Duration
+	// ask is the congestion control to ask for, congestion what is in effect.
+	ask, congestion string
+	socket          net.Conn
+	corked          *cork
 }
 
 var _ http.Hijacker = (*hijacker)(nil)
@@ -83,6 +86,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		h.socket = under.NetConn()
 	}
 	keepUnsentSmall(h.socket)
+	h.congestion = askFor(h.socket, h.ask)
 	h.corked = newCork(c, h.limit)
 	return h.corked, bufio.NewReadWriter(buffered.Reader, bufio.NewWriter(h.corked)), nil
 }

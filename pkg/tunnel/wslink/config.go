@@ -25,6 +25,12 @@ const (
 	Subprotocol = "sallyport.v1"
 )
 
+// What Config.Congestion may be, beside any other name that the kernel knows.
+const (
+	CongestionBBR    = "bbr"
+	CongestionSystem = "system"
+)
+
 // Config holds the limits of links. The zero value has the defaults.
 type Config struct {
 	// Ping is how often the peer is probed; default 3 s.
@@ -42,6 +48,9 @@ type Config struct {
 	// Window is the receive window of a stream; default 1 MiB, right where small exchanges share the link. A link for
 	// bulk alone may take 4 MiB.
 	Window uint32
+	// Congestion is the TCP congestion control to ask the kernel for, on this link's socket alone; default "bbr", which keeps
+	// its rate on lines that lose packets at random. "system" leaves the system's. What is not to be had is left.
+	Congestion string
 }
 
 const (
@@ -66,6 +75,12 @@ func (c Config) withDefaults(incoming, outgoing int) Config {
 	c.WriteLimit = orDefault(c.WriteLimit, 4*time.Second)
 	c.MaxIncoming = orDefault(c.MaxIncoming, incoming)
 	c.MaxOutgoing = orDefault(c.MaxOutgoing, outgoing)
+	switch c.Congestion {
+	case "":
+		c.Congestion = CongestionBBR
+	case CongestionSystem:
+		c.Congestion = ""
+	}
 	c.Window = max(orDefault(c.Window, 1<<20), 256<<10)
 	return c
 }

@@ -72,6 +72,7 @@ func (d *Dialer) dialAddress(ctx context.Context, target tunnel.Target, connect 
 		}
 	}()
 	keepUnsentSmall(socket)
+	congestion := askFor(socket, conf.Congestion)
 	secured := tls.Client(socket, tlsConf)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("dial %s: %w", address, tlsError(err))
@@ -85,6 +86,7 @@ func (d *Dialer) dialAddress(ctx context.Context, target tunnel.Target, connect 
 	if err != nil {
 		return nil, err
 	}
+	l.congestion = congestion
 	return l, nil
 }
 

@@ -31,6 +31,8 @@ type Link struct {
 	hold    tunnel.Hold
 	outbox  *outbox
 	rtt     atomic.Int64
+	// congestion is the socket's congestion control, "" where it is not known.
+	congestion string
 
 	incoming chan *stream
 	// opening serialises OpenStream, so that ids appear in order; slots bounds what this side has open.
@@ -53,7 +55,10 @@ type Link struct {
 	finished chan struct{}
 }
 
-var _ tunnel.Link = (*Link)(nil)
+var (
+	_ tunnel.Link     = (*Link)(nil)
+	_ tunnel.Measured = (*Link)(nil)
+)
 
 // newLink takes over ws, which runs over cork over socket, and starts the session.
 func newLink(ws *websocket.Conn, c *cork, socket net.Conn, state tls.ConnectionState, conf Config, dialled bool) (*Link, error) {
@@ -172,12 +177,22 @@ func (l *Link) Cause() error { return l.ending.Cause() }
 // Info implements tunnel.Link.
 func (l *Link) Info() tunnel.Info {
 	return tunnel.Info{
-		Transport: transportName,
-		Local:     l.socket.LocalAddr(),
-		Remote:    l.socket.RemoteAddr(),
-		RTT:       time.Duration(l.rtt.Load()),
+		Transport:  transportName,
+		Local:      l.socket.LocalAddr(),
+		Remote:     l.socket.RemoteAddr(),
+		RTT:        time.Duration(l.rtt.Load()),
+		Congestion: l.congestion,
 	}
 }
+
+// Path implements tunnel.Measured.
+func (l *Link) Path() tunnel.Path {
+	smoothed, least, acked := measure(l.socket)
+	return tunnel.Path{Latest: smoothed, Least: least, Sent: acked}
+}
+
+// Probe implements tunnel.Measured: the acknowledgements of what is sent, and pings, are all that TCP shows.
+func (l *Link) Probe() {}
 
 // Accept implements tunnel.Link.
 func (l *Link) Accept(ctx context.Context) (tunnel.Stream, error) {

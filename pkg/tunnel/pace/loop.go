@@ -1,0 +1,130 @@
+package pace
+
+import "time"
+
+// The loop's constants. Rates are bytes a second.
+const (
+	// quiet is how long no exchange may run before bulk has the line to itself.
+	quiet = 150 * time.Millisecond
+	// target is the queueing delay that bulk may add to exchanges; above it bulk gives way.
+	target = 12 * time.Millisecond
+	// slowest is what bulk gets whatever happens: never nothing.
+	slowest = 32 << 10
+	// fill is the part of the line that both lanes together are let use while exchanges run, share the least part for
+	// bulk.
+	fill, share = 0.92, 0.04
+	// first is what the line is taken for while nothing is known of it.
+	first = 256 << 10
+
+	// window is over what the lanes' rates are measured.
+	window = 100 * time.Millisecond
+	// Growth of the line's rate in a window: while nothing has queued yet, while nothing queues, and while much does.
+	startUp, upwards, downwards = 1.4, 1.01, 0.97
+)
+
+// Loop is the control loop by which bulk yields: pure, so that it can be tested against a line that is a few lines of code.
+// Its zero value has seen nothing.
+//
+// While no exchange runs there is nobody to yield to, and the transport's own congestion control uses the line best: no
+// limit. While exchanges run, bulk goes towards what they leave of the line, fast, and falls back in proportion to the delay
+// that it finds on the fast lane. What the line carries is what both lanes together were seen to carry; it is searched
+// upwards while nothing queues.
+type Loop struct {
+	rate float64 // 0: not limited
+	idle time.Duration
+
+	line     float64
+	searched bool    // something has queued once: the search for the line's rate is over
+	fast     float64 // exchanges' rate: rises at once, falls slowly
+
+	// One window of measuring.
+	inWindow           time.Duration
+	queue              time.Duration // the least seen in it
+	fastThen, bulkThen uint64
+	before             float64 // the window's before, both lanes
+	measured           bool
+}
+
+// Free reports that bulk is not limited.
+func (l *Loop) Free() bool { return l.rate == 0 }
+
+// Rate is what bulk may have, bytes a second; 0 while it is not limited.
+func (l *Loop) Rate() float64 { return l.rate }
+
+// Line is the rate that the line is taken to have, bytes a second; 0 while unknown.
+func (l *Loop) Line() float64 { return l.line }
+
+// Step moves on by passed, with what the fast lane looks like now and the bytes that bulk has sent in all.
+func (l *Loop) Step(passed time.Duration, s Sample, bulk uint64) {
+	if s.Exchanges > 0 {
+		l.idle = 0
+	} else {
+		l.idle += passed
+	}
+	l.measure(passed, s, bulk)
+	if l.idle >= quiet {
+		l.rate = 0
+		return
+	}
+	l.line = max(l.line, first)
+	room := max(l.line*fill-l.fast, l.line*share, slowest)
+	if l.rate == 0 {
+		l.rate = min(room, l.line/2)
+		return
+	}
+	l.rate = min(max(l.follow(passed, s.Queue, room), slowest), room)
+}
+
+// follow is the rate after the present one: a tenth of a second's way towards room while the delay is below target, less in
+// proportion above it.
+func (l *Loop) follow(passed, queue time.Duration, room float64) float64 {
+	steps := float64(passed) / float64(100*time.Millisecond)
+	if queue <= target {
+		gain := 1 - float64(max(queue, 0))/float64(2*target)
+		return l.rate + (room-l.rate)*min(steps*gain, 1)
+	}
+	over := min(float64(queue-target)/float64(3*target), 1)
+	return l.rate * (1 - min(over*steps*4, 0.5))
+}
+
+// measure keeps the rates of both lanes and, from them and from what queues, the line's.
+func (l *Loop) measure(passed time.Duration, s Sample, bulk uint64) {
+	if l.inWindow == 0 || s.Queue < l.queue {
+		l.queue = s.Queue
+	}
+	if l.inWindow += passed; l.inWindow < window {
+		return
+	}
+	seconds := l.inWindow.Seconds()
+	fast := 0.0
+	if l.measured && s.Sent >= l.fastThen { // it falls when a link ends
+		fast = float64(s.Sent-l.fastThen) / seconds
+	}
+	slow := float64(bulk-l.bulkThen) / seconds
+	l.fast = max(fast, l.fast*0.7+fast*0.3)
+	// One window may catch a burst into empty buffers; what two in a row carried is the line's.
+	carried := min(fast+slow, l.before)
+	l.searchLine(carried, slow)
+	l.before = fast + slow
+	l.fastThen, l.bulkThen, l.inWindow, l.measured = s.Sent, bulk, 0, true
+}
+
+// searchLine moves the line's rate. What was sent counts as carried only while nothing queues for it, or while the transport's
+// own congestion control did the sending.
+func (l *Loop) searchLine(carried, slow float64) {
+	limited := l.rate > 0
+	used := slow >= l.rate/2 // else nothing was learnt
+	switch {
+	case !limited:
+		l.line = max(l.line, carried)
+		l.searched = l.searched || carried > 2*first
+	case l.queue > target:
+		l.searched = true
+		l.line *= downwards
+	case l.queue > target/3 || !used:
+	case !l.searched:
+		l.line *= startUp
+	default:
+		l.line = max(l.line*upwards, carried)
+	}
+}
