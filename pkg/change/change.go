@@ -23,6 +23,8 @@ const (
 	Token     Kind = "token"
 	Connector Kind = "connector"
 	Key       Kind = "key" // a signing key set
+	// Ingress is a new version of a site's ingress rules; the ID is the site's.
+	Ingress Kind = "ingress"
 )
 
 // Change is one row of the log.

@@ -139,6 +139,7 @@ func (db *DB) Services() token.ServiceStore { return services{db} }
 func (db *DB) Audit() audit.Store           { return records{db} }
 func (db *DB) Enroll() enroll.Store         { return enrolment{db} }
 func (db *DB) Codes() emailotp.Store        { return codes{db} }
+func (db *DB) Ingress() tenant.IngressStore { return ingressRules{db} }
 func (db *DB) Changes() change.Log          { return changes{db} }
 
 var (

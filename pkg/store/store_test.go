@@ -52,7 +52,7 @@ func TestConformance(t *testing.T) {
 func stores(path string, db *store.DB) storetest.Stores {
 	return storetest.Stores{
 		Tenants: db.Tenants(), Identity: db.Identity(), Sessions: db.Sessions(), Keys: db.Keys(), Services: db.Services(),
-		Audit: db.Audit(), Enroll: db.Enroll(), Codes: db.Codes(), Changes: db.Changes(),
+		Audit: db.Audit(), Enroll: db.Enroll(), Ingress: db.Ingress(), Codes: db.Codes(), Changes: db.Changes(),
 		Reopen: func(t *testing.T) storetest.Stores {
 			if err := db.Check(t.Context()); err != nil {
 				t.Error(err)

@@ -61,6 +61,11 @@ func testChanges(t *testing.T, s Stores) {
 		{"thaw connector", change.Connector, func() error { return s.Enroll.SetFrozen(ctx, maple, c.Connector.ID, "") }},
 		{"revoke connector", change.Connector, func() error { return s.Enroll.RevokeConnector(ctx, maple, c.Connector.ID, moment) }},
 		{"revoke it again", "", func() error { return s.Enroll.RevokeConnector(ctx, maple, c.Connector.ID, moment) }},
+		{"ingress rules", change.Ingress, func() error { _, err := s.Ingress.SetIngress(ctx, ingressOf(maple, "x")); return err }},
+		{"refused rules", "", func() error {
+			_, err := s.Ingress.SetIngress(ctx, tenant.Ingress{Tenant: maple, Site: "elsewhere"})
+			return expect(err, fault.NotFound)
+		}},
 		{"disable", change.User, func() error { return s.Identity.SetDisabled(ctx, maple, c.User.ID, true) }},
 		{"refused key", "", func() error { return expect(s.Keys.CreateKey(ctx, key), fault.Exists) }},
 		{"refused user", "", func() error { return expect(s.Identity.CreateUser(ctx, c.User), fault.Exists) }},

@@ -78,8 +78,17 @@ func matrix(ctx context.Context, s Stores, by id.Tenant, of clinic) map[string]f
 		},
 		"enroll.SetFrozen":       func() error { return s.Enroll.SetFrozen(ctx, by, of.Connector.ID, "copied") },
 		"enroll.RevokeConnector": func() error { return s.Enroll.RevokeConnector(ctx, by, of.Connector.ID, moment) },
-		"emailotp.TryCode":       func() error { _, err := s.Codes.TryCode(ctx, by, "code-"+string(of.Tenant), moment); return err },
-		"emailotp.SpendCode":     func() error { return yes(s.Codes.SpendCode(ctx, by, "code-"+string(of.Tenant))) },
+		"ingress.Ingress": func() error {
+			// Both clinics have a site "main"; each finds its own version 1.
+			got, err := s.Ingress.Ingress(ctx, by, "main", 1)
+			return nothing(count([]tenant.Ingress{got}, func(one tenant.Ingress) bool { return string(one.YAML) == "rules of "+string(of.Tenant) }), err)
+		},
+		"ingress.IngressVersions": func() error {
+			all, err := s.Ingress.IngressVersions(ctx, by, "main")
+			return nothing(count(all, func(one tenant.Ingress) bool { return one.Tenant != by }), err)
+		},
+		"emailotp.TryCode":   func() error { _, err := s.Codes.TryCode(ctx, by, "code-"+string(of.Tenant), moment); return err },
+		"emailotp.SpendCode": func() error { return yes(s.Codes.SpendCode(ctx, by, "code-"+string(of.Tenant))) },
 		"emailotp.Take": func() error {
 			// The bucket of the other tenant is empty; this one's, of the same name, is not.
 			ok, err := s.Codes.Take(ctx, by, "of-"+string(of.Tenant), 1, time.Hour, moment)
@@ -174,7 +183,9 @@ func seedAll(t *testing.T, s Stores, of id.Tenant) clinic {
 	if ok, err := s.Codes.Take(ctx, of, "of-"+string(of), 1, time.Hour, moment); err != nil || !ok {
 		t.Fatal(ok, err)
 	}
-	_, err := s.Audit.Append(ctx, []audit.Decision{decision(of, "/")}, []audit.Outcome{{Tenant: of, Sequence: 1, Time: moment}})
+	_, err := s.Ingress.SetIngress(ctx, ingressOf(of, "rules of "+string(of)))
+	must(t, err)
+	_, err = s.Audit.Append(ctx, []audit.Decision{decision(of, "/")}, []audit.Outcome{{Tenant: of, Sequence: 1, Time: moment}})
 	must(t, err)
 	return c
 }
@@ -184,7 +195,7 @@ func tenantMethods() (names []string) {
 	for owner, store := range map[string]reflect.Type{
 		"tenant": reflect.TypeFor[tenant.Store](), "identity": reflect.TypeFor[identity.Store](),
 		"session": reflect.TypeFor[session.Store](), "token": reflect.TypeFor[token.ServiceStore](),
-		"enroll": reflect.TypeFor[enroll.Store](), "emailotp": reflect.TypeFor[emailotp.Store](),
+		"enroll": reflect.TypeFor[enroll.Store](), "ingress": reflect.TypeFor[tenant.IngressStore](), "emailotp": reflect.TypeFor[emailotp.Store](),
 		"audit": reflect.TypeFor[audit.Store](),
 	} {
 		for method := range store.Methods() {

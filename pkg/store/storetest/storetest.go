@@ -35,6 +35,7 @@ type Stores struct {
 	Services token.ServiceStore
 	Audit    audit.Store
 	Enroll   enroll.Store
+	Ingress  tenant.IngressStore
 	Codes    emailotp.Store
 	Changes  change.Log
 	// Reopen closes the database and opens it again, as after a restart.
@@ -62,6 +63,8 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		{"Enrolment", testEnrolment},
 		{"EnrolmentRace", testEnrolmentRace},
 		{"Generations", testGenerations},
+		{"Ingress", testIngress},
+		{"IngressRace", testIngressRace},
 		{"Codes", testCodes},
 		{"CodeRace", testCodeRace},
 		{"Buckets", testBuckets},
