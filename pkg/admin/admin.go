@@ -53,6 +53,9 @@ type Config struct {
 	Mail  Sender
 	Texts mail.Texts
 	Links Links
+	// Rules keeps ingress rules for sites; Running tells what their connectors make of them.
+	Rules   tenant.IngressStore
+	Running Running
 	// EdgeHost is the edge's own name, under which tenants' hosts are made by default; EdgeURL is what connectors dial.
 	EdgeHost string
 	EdgeURL  string

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/pkg/admin"
 	"github.com/sallyport-dev/sallyport/pkg/adminapi"
+	"github.com/sallyport-dev/sallyport/pkg/control/controlserver"
 	"github.com/sallyport-dev/sallyport/pkg/enroll"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/mail"
@@ -70,6 +71,11 @@ func (p *post) Send(ctx context.Context, m mail.Message) error {
 // noMailServer leaves the edge without one.
 func noMailServer(c *admin.Config) { c.Mail = nil }
 
+// noLinks is an edge that no connector has been linked to.
+type noLinks struct{}
+
+func (noLinks) Ingress() map[id.Connector]controlserver.Ingress { return nil }
+
 func serve(t *testing.T, change ...func(*admin.Config)) *world {
 	t.Helper()
 	core, logged := observer.New(zap.InfoLevel)
@@ -80,6 +86,7 @@ func serve(t *testing.T, change ...func(*admin.Config)) *world {
 		Tenants: w.db.Tenants(), Identity: w.db.Identity(), Sessions: w.db.Sessions(), Tokens: w.db.Services(),
 		Connectors: w.db.Enroll(), Inviter: enroll.NewService(w.db.Enroll(), time.Now), Minter: w.keys, Mail: w.post,
 		Texts: mail.English(), Links: registry.New(registry.Config{Logger: logger, Metrics: metric.New()}), EdgeHost: "edge.example",
+		Rules: w.db.Ingress(), Running: noLinks{},
 		EdgeURL: "https://edge.example:8443", Port: ":8443", CAPin: "", Logger: logger,
 	}
 	for _, f := range change {

@@ -149,7 +149,7 @@ func (e *Edge) openMail(context.Context) (err error) {
 func (e *Edge) assembleTunnel(context.Context) error {
 	e.registry = registry.New(registry.Config{Alarm: e.freeze, Logger: e.logger, Metrics: e.metrics})
 	e.control = controlserver.New(controlserver.Config{
-		Keyring: e.keyring, Enroll: e.store.Enroll(), Registry: e.registry, Logger: e.logger, Metrics: e.metrics,
+		Keyring: e.keyring, Enroll: e.store.Enroll(), Registry: e.registry, Ingress: e.store.Ingress(), Logger: e.logger, Metrics: e.metrics,
 	})
 	quic, err := e.listenQUIC()
 	if err != nil {

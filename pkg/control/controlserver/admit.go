@@ -60,9 +60,12 @@ type admission struct {
 	link       tunnel.Link
 	control    *control
 	hello      *tunnelv1.Hello
+	register   *tunnelv1.Register
 	connector  enroll.Connector
 	generation uint64
 	leave      func()
+	// unoffered says that the link is still to be offered its site's ingress rules; ingressRules.mu guards it.
+	unoffered bool
 }
 
 // admit opens the link as the package comment draws it. The admission is returned with an error too, as far as it came.
@@ -154,7 +157,7 @@ func (s *Server) prove(ctx context.Context, a *admission) error {
 	if err := token.VerifyLinkProof(key, m.GetRegister().GetProof(), a.connector.ID, nonce, exporter); err != nil {
 		return unproved(err)
 	}
-	a.connector = known
+	a.connector, a.register = known, m.GetRegister()
 	return standing(known)
 }
 

@@ -28,9 +28,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sallyport-dev/sallyport/pkg/enroll"
+	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/log"
 	"github.com/sallyport-dev/sallyport/pkg/metric"
 	"github.com/sallyport-dev/sallyport/pkg/registry"
+	"github.com/sallyport-dev/sallyport/pkg/tenant"
 	"github.com/sallyport-dev/sallyport/pkg/token"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 )
@@ -53,6 +55,8 @@ type Config struct {
 	Keyring  *token.Keyring
 	Enroll   enroll.Store
 	Registry *registry.Registry
+	// Ingress keeps the rules that connectors are sent; nil for none.
+	Ingress tenant.IngressStore
 	// Handshake is how long a link may take until it is admitted; default 5 s.
 	Handshake time.Duration
 	// Heartbeat is how often connectors are told to send one; a link without any for ten times as long is closed.
@@ -75,6 +79,7 @@ type Server struct {
 	pending  chan struct{}     // a slot per link in its handshake
 	results  *prometheus.CounterVec
 	sources  *sources
+	ingress  ingressRules
 
 	mu       sync.Mutex // guards all below
 	links    map[tunnel.Link]struct{}
@@ -98,11 +103,16 @@ func New(cfg Config) *Server {
 	instance := make([]byte, 16)
 	_, _ = rand.Read(instance)              // never fails: it ends the process instead
 	decoy, _, _ := ed25519.GenerateKey(nil) // crypto/rand: never fails
-	return &Server{
+	s := &Server{
 		cfg: cfg, decoy: decoy, enroll: enroll.NewService(cfg.Enroll, cfg.Now), instance: hex.EncodeToString(instance),
 		pending: make(chan struct{}, cfg.Pending), links: map[tunnel.Link]struct{}{}, sources: newSources(),
 		results: cfg.Metrics.Counter("sallyport_control_links_total", "Links that connectors opened, by what became of them.", "result"),
 	}
+	s.ingress = ingressRules{
+		store: cfg.Ingress, now: cfg.Now, of: map[id.Connector]*Ingress{},
+		answers: cfg.Metrics.Counter("sallyport_ingress_answers_total", "Answers of connectors to ingress rules that were sent to them.", "result"),
+	}
+	return s
 }
 
 func orDefault[T int | time.Duration](v, otherwise T) T {

@@ -177,6 +177,7 @@ type world struct {
 	store    *shelf
 	ring     *token.Keyring
 	registry *registry.Registry
+	rules    *ruleShelf
 	server   *controlserver.Server
 	key      ed25519.PrivateKey
 }
@@ -197,9 +198,9 @@ func newWorld(t testing.TB) *world {
 		store: &shelf{invites: map[string]enroll.Invite{}, connectors: map[id.Connector]enroll.Connector{
 			connectorID: {Tenant: "maple", Site: "main", ID: connectorID, PublicKey: key.Public().(ed25519.PublicKey)},
 		}},
-		ring: ring, registry: registry.New(registry.Config{}), key: key,
+		ring: ring, registry: registry.New(registry.Config{}), key: key, rules: &ruleShelf{},
 	}
-	w.server = controlserver.New(controlserver.Config{Keyring: ring, Enroll: w.store, Registry: w.registry, Now: now})
+	w.server = controlserver.New(controlserver.Config{Keyring: ring, Enroll: w.store, Registry: w.registry, Ingress: w.rules, Now: now})
 	return w
 }
 

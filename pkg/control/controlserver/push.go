@@ -16,10 +16,12 @@ import (
 )
 
 // Follows lists the kinds of change that Follow acts on.
-func Follows() []change.Kind { return []change.Kind{change.Connector, change.Key, change.Session} }
+func Follows() []change.Kind {
+	return []change.Kind{change.Connector, change.Key, change.Session, change.Ingress}
+}
 
 // Follow acts on changes of the store: a revoked connector's links are cut, a rotated key set is handed on, a revoked
-// session's exchanges are ended at the connectors. An error asks to be called again with the same changes.
+// session's exchanges are ended at the connectors, new ingress rules are sent to their site's. An error asks to be called again with the same changes.
 func (s *Server) Follow(ctx context.Context, changes []change.Change) error {
 	// All of them, whatever becomes of one: told again later, a revocation would wait for another connector's row.
 	var faults []error
@@ -32,6 +34,8 @@ func (s *Server) Follow(ctx context.Context, changes []change.Change) error {
 			s.RevokeSession(c.Tenant, id.Session(c.ID))
 		case change.Key:
 			keys = true
+		case change.Ingress:
+			faults = append(faults, s.PushIngress(ctx, c.Tenant, id.Site(c.ID)))
 		}
 	}
 	if keys {
@@ -56,6 +60,7 @@ func (s *Server) CheckConnector(ctx context.Context, c id.Connector) error {
 	}
 	if gone || !known.Revoked.IsZero() || known.Frozen != "" {
 		s.cfg.Logger.Info("connector cut off", log.Tenant(known.Tenant), log.Connector(c), zap.Bool("revoked", !known.Revoked.IsZero()))
+		s.ingress.forget(c)
 		s.cfg.Registry.CloseConnector(c, revokedOrFrozen(gone || !known.Revoked.IsZero()))
 		return nil
 	}

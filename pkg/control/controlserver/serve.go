@@ -30,6 +30,9 @@ const (
 // serve runs the control stream of an admitted link until the link ends.
 func (s *Server) serve(ctx context.Context, a *admission) {
 	defer a.leave()
+	s.ingress.enter(a)
+	defer s.ingress.exit(a)
+	s.offer(ctx, a)
 	logger := s.logger(a)
 	logger.Info("connector linked", zap.String("software", a.hello.GetSoftware()), zap.Stringer("lane", a.hello.GetLane()))
 	up := s.cfg.Now()
@@ -88,10 +91,10 @@ func (s *Server) handle(a *admission, m *tunnelv1.Control) error {
 	case nil: // a kind of a later version
 		return nil
 	case *tunnelv1.Control_Heartbeat:
+		s.offer(context.Background(), a)
 		return s.heartbeat(a, body.Heartbeat)
 	case *tunnelv1.Control_ConfigurationAck:
-		s.logger(a).Info("configuration answered", zap.Uint64("version", body.ConfigurationAck.GetVersion()),
-			zap.Bool("accepted", body.ConfigurationAck.GetAccepted()))
+		s.answered(a, body.ConfigurationAck)
 		return nil
 	case *tunnelv1.Control_Drain:
 		s.cfg.Registry.Leaving(a.connector.Tenant, a.connector.Site, a.link)
@@ -107,6 +110,7 @@ func (s *Server) heartbeat(a *admission, h *tunnelv1.Heartbeat) error {
 	if len(h.GetOrigins()) > maxOrigins {
 		return fmt.Errorf("heartbeat with %d origins", len(h.GetOrigins()))
 	}
+	s.ingress.heard(a, h)
 	s.cfg.Registry.Heard(a.connector.Tenant, a.connector.Site, a.link, h.GetOrigins())
 	return a.control.post(&tunnelv1.Control{Message: &tunnelv1.Control_HeartbeatAck{HeartbeatAck: &tunnelv1.HeartbeatAck{
 		Sequence: h.GetSequence(), EdgeTimeMs: s.cfg.Now().UnixMilli(),

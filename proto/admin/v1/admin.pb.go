@@ -2744,6 +2744,720 @@ func (*TestMailResponse) Descriptor() ([]byte, []int) {
 	return file_admin_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
+type Ingress struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Tenant string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Site   string                 `protobuf:"bytes,2,opt,name=site,proto3" json:"site,omitempty"`
+	// From 1.
+	Version uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// YAML, as in a connector's own file; empty when the version keeps none.
+	Yaml      []byte `protobuf:"bytes,4,opt,name=yaml,proto3" json:"yaml,omitempty"`
+	CreatedMs int64  `protobuf:"varint,5,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	// Whose process made it: "root", or "uid 1000".
+	By string `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
+	// Bytes of yaml, also where it is left out.
+	Size          uint32 `protobuf:"varint,7,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ingress) Reset() {
+	*x = Ingress{}
+	mi := &file_admin_v1_admin_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ingress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ingress) ProtoMessage() {}
+
+func (x *Ingress) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ingress.ProtoReflect.Descriptor instead.
+func (*Ingress) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *Ingress) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Ingress) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+func (x *Ingress) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Ingress) GetYaml() []byte {
+	if x != nil {
+		return x.Yaml
+	}
+	return nil
+}
+
+func (x *Ingress) GetCreatedMs() int64 {
+	if x != nil {
+		return x.CreatedMs
+	}
+	return 0
+}
+
+func (x *Ingress) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Ingress) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+type SetIngressRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Site          string                 `protobuf:"bytes,2,opt,name=site,proto3" json:"site,omitempty"`
+	Yaml          []byte                 `protobuf:"bytes,3,opt,name=yaml,proto3" json:"yaml,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetIngressRequest) Reset() {
+	*x = SetIngressRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetIngressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetIngressRequest) ProtoMessage() {}
+
+func (x *SetIngressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetIngressRequest.ProtoReflect.Descriptor instead.
+func (*SetIngressRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *SetIngressRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *SetIngressRequest) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+func (x *SetIngressRequest) GetYaml() []byte {
+	if x != nil {
+		return x.Yaml
+	}
+	return nil
+}
+
+type SetIngressResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ingress       *Ingress               `protobuf:"bytes,1,opt,name=ingress,proto3" json:"ingress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetIngressResponse) Reset() {
+	*x = SetIngressResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetIngressResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetIngressResponse) ProtoMessage() {}
+
+func (x *SetIngressResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetIngressResponse.ProtoReflect.Descriptor instead.
+func (*SetIngressResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *SetIngressResponse) GetIngress() *Ingress {
+	if x != nil {
+		return x.Ingress
+	}
+	return nil
+}
+
+type GetIngressRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Site          string                 `protobuf:"bytes,2,opt,name=site,proto3" json:"site,omitempty"`
+	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetIngressRequest) Reset() {
+	*x = GetIngressRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetIngressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetIngressRequest) ProtoMessage() {}
+
+func (x *GetIngressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetIngressRequest.ProtoReflect.Descriptor instead.
+func (*GetIngressRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *GetIngressRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *GetIngressRequest) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+func (x *GetIngressRequest) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+type GetIngressResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ingress       *Ingress               `protobuf:"bytes,1,opt,name=ingress,proto3" json:"ingress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetIngressResponse) Reset() {
+	*x = GetIngressResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetIngressResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetIngressResponse) ProtoMessage() {}
+
+func (x *GetIngressResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetIngressResponse.ProtoReflect.Descriptor instead.
+func (*GetIngressResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *GetIngressResponse) GetIngress() *Ingress {
+	if x != nil {
+		return x.Ingress
+	}
+	return nil
+}
+
+type ListIngressRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Site          string                 `protobuf:"bytes,2,opt,name=site,proto3" json:"site,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListIngressRequest) Reset() {
+	*x = ListIngressRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListIngressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListIngressRequest) ProtoMessage() {}
+
+func (x *ListIngressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListIngressRequest.ProtoReflect.Descriptor instead.
+func (*ListIngressRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ListIngressRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *ListIngressRequest) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+type ListIngressResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Versions      []*Ingress             `protobuf:"bytes,1,rep,name=versions,proto3" json:"versions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListIngressResponse) Reset() {
+	*x = ListIngressResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListIngressResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListIngressResponse) ProtoMessage() {}
+
+func (x *ListIngressResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListIngressResponse.ProtoReflect.Descriptor instead.
+func (*ListIngressResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ListIngressResponse) GetVersions() []*Ingress {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+type ClearIngressRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Site          string                 `protobuf:"bytes,2,opt,name=site,proto3" json:"site,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClearIngressRequest) Reset() {
+	*x = ClearIngressRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearIngressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearIngressRequest) ProtoMessage() {}
+
+func (x *ClearIngressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearIngressRequest.ProtoReflect.Descriptor instead.
+func (*ClearIngressRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *ClearIngressRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *ClearIngressRequest) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+type ClearIngressResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ingress       *Ingress               `protobuf:"bytes,1,opt,name=ingress,proto3" json:"ingress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClearIngressResponse) Reset() {
+	*x = ClearIngressResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearIngressResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearIngressResponse) ProtoMessage() {}
+
+func (x *ClearIngressResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearIngressResponse.ProtoReflect.Descriptor instead.
+func (*ClearIngressResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *ClearIngressResponse) GetIngress() *Ingress {
+	if x != nil {
+		return x.Ingress
+	}
+	return nil
+}
+
+type IngressStatusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Site          string                 `protobuf:"bytes,2,opt,name=site,proto3" json:"site,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IngressStatusRequest) Reset() {
+	*x = IngressStatusRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IngressStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IngressStatusRequest) ProtoMessage() {}
+
+func (x *IngressStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IngressStatusRequest.ProtoReflect.Descriptor instead.
+func (*IngressStatusRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *IngressStatusRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *IngressStatusRequest) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+type IngressStatusResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The newest version, 0 for none.
+	Version       uint64              `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Connectors    []*ConnectorIngress `protobuf:"bytes,2,rep,name=connectors,proto3" json:"connectors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IngressStatusResponse) Reset() {
+	*x = IngressStatusResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IngressStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IngressStatusResponse) ProtoMessage() {}
+
+func (x *IngressStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IngressStatusResponse.ProtoReflect.Descriptor instead.
+func (*IngressStatusResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *IngressStatusResponse) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *IngressStatusResponse) GetConnectors() []*ConnectorIngress {
+	if x != nil {
+		return x.Connectors
+	}
+	return nil
+}
+
+type ConnectorIngress struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Connector string                 `protobuf:"bytes,1,opt,name=connector,proto3" json:"connector,omitempty"`
+	// Whether a link is up now; what follows is as of when one was.
+	Linked bool `protobuf:"varint,2,opt,name=linked,proto3" json:"linked,omitempty"`
+	// Version that it runs, 0 for none of the edge's.
+	Running uint64 `protobuf:"varint,3,opt,name=running,proto3" json:"running,omitempty"`
+	// It takes its rules from a file of its own.
+	OwnFile bool `protobuf:"varint,4,opt,name=own_file,json=ownFile,proto3" json:"own_file,omitempty"`
+	// Its last answer: to which version, when, and why not if it refused. 0: it has not answered this edge process.
+	Answered   uint64 `protobuf:"varint,5,opt,name=answered,proto3" json:"answered,omitempty"`
+	AnsweredMs int64  `protobuf:"varint,6,opt,name=answered_ms,json=answeredMs,proto3" json:"answered_ms,omitempty"`
+	Refused    string `protobuf:"bytes,7,opt,name=refused,proto3" json:"refused,omitempty"`
+	// The version that was sent to it last, 0 for none, and when.
+	Sent          uint64 `protobuf:"varint,8,opt,name=sent,proto3" json:"sent,omitempty"`
+	SentMs        int64  `protobuf:"varint,9,opt,name=sent_ms,json=sentMs,proto3" json:"sent_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectorIngress) Reset() {
+	*x = ConnectorIngress{}
+	mi := &file_admin_v1_admin_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectorIngress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectorIngress) ProtoMessage() {}
+
+func (x *ConnectorIngress) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectorIngress.ProtoReflect.Descriptor instead.
+func (*ConnectorIngress) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *ConnectorIngress) GetConnector() string {
+	if x != nil {
+		return x.Connector
+	}
+	return ""
+}
+
+func (x *ConnectorIngress) GetLinked() bool {
+	if x != nil {
+		return x.Linked
+	}
+	return false
+}
+
+func (x *ConnectorIngress) GetRunning() uint64 {
+	if x != nil {
+		return x.Running
+	}
+	return 0
+}
+
+func (x *ConnectorIngress) GetOwnFile() bool {
+	if x != nil {
+		return x.OwnFile
+	}
+	return false
+}
+
+func (x *ConnectorIngress) GetAnswered() uint64 {
+	if x != nil {
+		return x.Answered
+	}
+	return 0
+}
+
+func (x *ConnectorIngress) GetAnsweredMs() int64 {
+	if x != nil {
+		return x.AnsweredMs
+	}
+	return 0
+}
+
+func (x *ConnectorIngress) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+func (x *ConnectorIngress) GetSent() uint64 {
+	if x != nil {
+		return x.Sent
+	}
+	return 0
+}
+
+func (x *ConnectorIngress) GetSentMs() int64 {
+	if x != nil {
+		return x.SentMs
+	}
+	return 0
+}
+
 var File_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_admin_v1_admin_proto_rawDesc = "" +
@@ -2935,7 +3649,57 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x13RevokeTokenResponse\"!\n" +
 	"\x0fTestMailRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\"\x12\n" +
-	"\x10TestMailResponse2\xee\x0f\n" +
+	"\x10TestMailResponse\"\xa6\x01\n" +
+	"\aIngress\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
+	"\x04site\x18\x02 \x01(\tR\x04site\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x12\n" +
+	"\x04yaml\x18\x04 \x01(\fR\x04yaml\x12\x1d\n" +
+	"\n" +
+	"created_ms\x18\x05 \x01(\x03R\tcreatedMs\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by\x12\x12\n" +
+	"\x04size\x18\a \x01(\rR\x04size\"S\n" +
+	"\x11SetIngressRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
+	"\x04site\x18\x02 \x01(\tR\x04site\x12\x12\n" +
+	"\x04yaml\x18\x03 \x01(\fR\x04yaml\"K\n" +
+	"\x12SetIngressResponse\x125\n" +
+	"\aingress\x18\x01 \x01(\v2\x1b.sallyport.admin.v1.IngressR\aingress\"Y\n" +
+	"\x11GetIngressRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
+	"\x04site\x18\x02 \x01(\tR\x04site\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\"K\n" +
+	"\x12GetIngressResponse\x125\n" +
+	"\aingress\x18\x01 \x01(\v2\x1b.sallyport.admin.v1.IngressR\aingress\"@\n" +
+	"\x12ListIngressRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
+	"\x04site\x18\x02 \x01(\tR\x04site\"N\n" +
+	"\x13ListIngressResponse\x127\n" +
+	"\bversions\x18\x01 \x03(\v2\x1b.sallyport.admin.v1.IngressR\bversions\"A\n" +
+	"\x13ClearIngressRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
+	"\x04site\x18\x02 \x01(\tR\x04site\"M\n" +
+	"\x14ClearIngressResponse\x125\n" +
+	"\aingress\x18\x01 \x01(\v2\x1b.sallyport.admin.v1.IngressR\aingress\"B\n" +
+	"\x14IngressStatusRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
+	"\x04site\x18\x02 \x01(\tR\x04site\"w\n" +
+	"\x15IngressStatusResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\x12D\n" +
+	"\n" +
+	"connectors\x18\x02 \x03(\v2$.sallyport.admin.v1.ConnectorIngressR\n" +
+	"connectors\"\x81\x02\n" +
+	"\x10ConnectorIngress\x12\x1c\n" +
+	"\tconnector\x18\x01 \x01(\tR\tconnector\x12\x16\n" +
+	"\x06linked\x18\x02 \x01(\bR\x06linked\x12\x18\n" +
+	"\arunning\x18\x03 \x01(\x04R\arunning\x12\x19\n" +
+	"\bown_file\x18\x04 \x01(\bR\aownFile\x12\x1a\n" +
+	"\banswered\x18\x05 \x01(\x04R\banswered\x12\x1f\n" +
+	"\vanswered_ms\x18\x06 \x01(\x03R\n" +
+	"answeredMs\x12\x18\n" +
+	"\arefused\x18\a \x01(\tR\arefused\x12\x12\n" +
+	"\x04sent\x18\b \x01(\x04R\x04sent\x12\x17\n" +
+	"\asent_ms\x18\t \x01(\x03R\x06sentMs2\xd1\x13\n" +
 	"\fAdminService\x12a\n" +
 	"\fCreateTenant\x12'.sallyport.admin.v1.CreateTenantRequest\x1a(.sallyport.admin.v1.CreateTenantResponse\x12^\n" +
 	"\vListTenants\x12&.sallyport.admin.v1.ListTenantsRequest\x1a'.sallyport.admin.v1.ListTenantsResponse\x12[\n" +
@@ -2958,7 +3722,14 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\tMintToken\x12$.sallyport.admin.v1.MintTokenRequest\x1a%.sallyport.admin.v1.MintTokenResponse\x12[\n" +
 	"\n" +
 	"ListTokens\x12%.sallyport.admin.v1.ListTokensRequest\x1a&.sallyport.admin.v1.ListTokensResponse\x12^\n" +
-	"\vRevokeToken\x12&.sallyport.admin.v1.RevokeTokenRequest\x1a'.sallyport.admin.v1.RevokeTokenResponse\x12U\n" +
+	"\vRevokeToken\x12&.sallyport.admin.v1.RevokeTokenRequest\x1a'.sallyport.admin.v1.RevokeTokenResponse\x12[\n" +
+	"\n" +
+	"SetIngress\x12%.sallyport.admin.v1.SetIngressRequest\x1a&.sallyport.admin.v1.SetIngressResponse\x12[\n" +
+	"\n" +
+	"GetIngress\x12%.sallyport.admin.v1.GetIngressRequest\x1a&.sallyport.admin.v1.GetIngressResponse\x12^\n" +
+	"\vListIngress\x12&.sallyport.admin.v1.ListIngressRequest\x1a'.sallyport.admin.v1.ListIngressResponse\x12a\n" +
+	"\fClearIngress\x12'.sallyport.admin.v1.ClearIngressRequest\x1a(.sallyport.admin.v1.ClearIngressResponse\x12d\n" +
+	"\rIngressStatus\x12(.sallyport.admin.v1.IngressStatusRequest\x1a).sallyport.admin.v1.IngressStatusResponse\x12U\n" +
 	"\bTestMail\x12#.sallyport.admin.v1.TestMailRequest\x1a$.sallyport.admin.v1.TestMailResponseB;Z9github.com/sallyport-dev/sallyport/proto/admin/v1;adminv1b\x06proto3"
 
 var (
@@ -2973,7 +3744,7 @@ func file_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_admin_v1_admin_proto_rawDescData
 }
 
-var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_admin_v1_admin_proto_goTypes = []any{
 	(*Tenant)(nil),                  // 0: sallyport.admin.v1.Tenant
 	(*CreateTenantRequest)(nil),     // 1: sallyport.admin.v1.CreateTenantRequest
@@ -3025,6 +3796,18 @@ var file_admin_v1_admin_proto_goTypes = []any{
 	(*RevokeTokenResponse)(nil),     // 47: sallyport.admin.v1.RevokeTokenResponse
 	(*TestMailRequest)(nil),         // 48: sallyport.admin.v1.TestMailRequest
 	(*TestMailResponse)(nil),        // 49: sallyport.admin.v1.TestMailResponse
+	(*Ingress)(nil),                 // 50: sallyport.admin.v1.Ingress
+	(*SetIngressRequest)(nil),       // 51: sallyport.admin.v1.SetIngressRequest
+	(*SetIngressResponse)(nil),      // 52: sallyport.admin.v1.SetIngressResponse
+	(*GetIngressRequest)(nil),       // 53: sallyport.admin.v1.GetIngressRequest
+	(*GetIngressResponse)(nil),      // 54: sallyport.admin.v1.GetIngressResponse
+	(*ListIngressRequest)(nil),      // 55: sallyport.admin.v1.ListIngressRequest
+	(*ListIngressResponse)(nil),     // 56: sallyport.admin.v1.ListIngressResponse
+	(*ClearIngressRequest)(nil),     // 57: sallyport.admin.v1.ClearIngressRequest
+	(*ClearIngressResponse)(nil),    // 58: sallyport.admin.v1.ClearIngressResponse
+	(*IngressStatusRequest)(nil),    // 59: sallyport.admin.v1.IngressStatusRequest
+	(*IngressStatusResponse)(nil),   // 60: sallyport.admin.v1.IngressStatusResponse
+	(*ConnectorIngress)(nil),        // 61: sallyport.admin.v1.ConnectorIngress
 }
 var file_admin_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: sallyport.admin.v1.CreateTenantResponse.tenant:type_name -> sallyport.admin.v1.Tenant
@@ -3040,53 +3823,68 @@ var file_admin_v1_admin_proto_depIdxs = []int32{
 	36, // 10: sallyport.admin.v1.ListSessionsResponse.sessions:type_name -> sallyport.admin.v1.Session
 	41, // 11: sallyport.admin.v1.MintTokenResponse.token:type_name -> sallyport.admin.v1.Token
 	41, // 12: sallyport.admin.v1.ListTokensResponse.tokens:type_name -> sallyport.admin.v1.Token
-	1,  // 13: sallyport.admin.v1.AdminService.CreateTenant:input_type -> sallyport.admin.v1.CreateTenantRequest
-	3,  // 14: sallyport.admin.v1.AdminService.ListTenants:input_type -> sallyport.admin.v1.ListTenantsRequest
-	6,  // 15: sallyport.admin.v1.AdminService.CreateSite:input_type -> sallyport.admin.v1.CreateSiteRequest
-	8,  // 16: sallyport.admin.v1.AdminService.ListSites:input_type -> sallyport.admin.v1.ListSitesRequest
-	11, // 17: sallyport.admin.v1.AdminService.CreateApp:input_type -> sallyport.admin.v1.CreateAppRequest
-	13, // 18: sallyport.admin.v1.AdminService.ListApps:input_type -> sallyport.admin.v1.ListAppsRequest
-	15, // 19: sallyport.admin.v1.AdminService.SetAppAccess:input_type -> sallyport.admin.v1.SetAppAccessRequest
-	17, // 20: sallyport.admin.v1.AdminService.DeleteApp:input_type -> sallyport.admin.v1.DeleteAppRequest
-	20, // 21: sallyport.admin.v1.AdminService.AddUser:input_type -> sallyport.admin.v1.AddUserRequest
-	22, // 22: sallyport.admin.v1.AdminService.ListUsers:input_type -> sallyport.admin.v1.ListUsersRequest
-	24, // 23: sallyport.admin.v1.AdminService.SetUserDisabled:input_type -> sallyport.admin.v1.SetUserDisabledRequest
-	28, // 24: sallyport.admin.v1.AdminService.InviteConnector:input_type -> sallyport.admin.v1.InviteConnectorRequest
-	30, // 25: sallyport.admin.v1.AdminService.ListConnectors:input_type -> sallyport.admin.v1.ListConnectorsRequest
-	32, // 26: sallyport.admin.v1.AdminService.ThawConnector:input_type -> sallyport.admin.v1.ThawConnectorRequest
-	34, // 27: sallyport.admin.v1.AdminService.RevokeConnector:input_type -> sallyport.admin.v1.RevokeConnectorRequest
-	37, // 28: sallyport.admin.v1.AdminService.ListSessions:input_type -> sallyport.admin.v1.ListSessionsRequest
-	39, // 29: sallyport.admin.v1.AdminService.RevokeSession:input_type -> sallyport.admin.v1.RevokeSessionRequest
-	42, // 30: sallyport.admin.v1.AdminService.MintToken:input_type -> sallyport.admin.v1.MintTokenRequest
-	44, // 31: sallyport.admin.v1.AdminService.ListTokens:input_type -> sallyport.admin.v1.ListTokensRequest
-	46, // 32: sallyport.admin.v1.AdminService.RevokeToken:input_type -> sallyport.admin.v1.RevokeTokenRequest
-	48, // 33: sallyport.admin.v1.AdminService.TestMail:input_type -> sallyport.admin.v1.TestMailRequest
-	2,  // 34: sallyport.admin.v1.AdminService.CreateTenant:output_type -> sallyport.admin.v1.CreateTenantResponse
-	4,  // 35: sallyport.admin.v1.AdminService.ListTenants:output_type -> sallyport.admin.v1.ListTenantsResponse
-	7,  // 36: sallyport.admin.v1.AdminService.CreateSite:output_type -> sallyport.admin.v1.CreateSiteResponse
-	9,  // 37: sallyport.admin.v1.AdminService.ListSites:output_type -> sallyport.admin.v1.ListSitesResponse
-	12, // 38: sallyport.admin.v1.AdminService.CreateApp:output_type -> sallyport.admin.v1.CreateAppResponse
-	14, // 39: sallyport.admin.v1.AdminService.ListApps:output_type -> sallyport.admin.v1.ListAppsResponse
-	16, // 40: sallyport.admin.v1.AdminService.SetAppAccess:output_type -> sallyport.admin.v1.SetAppAccessResponse
-	18, // 41: sallyport.admin.v1.AdminService.DeleteApp:output_type -> sallyport.admin.v1.DeleteAppResponse
-	21, // 42: sallyport.admin.v1.AdminService.AddUser:output_type -> sallyport.admin.v1.AddUserResponse
-	23, // 43: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
-	25, // 44: sallyport.admin.v1.AdminService.SetUserDisabled:output_type -> sallyport.admin.v1.SetUserDisabledResponse
-	29, // 45: sallyport.admin.v1.AdminService.InviteConnector:output_type -> sallyport.admin.v1.InviteConnectorResponse
-	31, // 46: sallyport.admin.v1.AdminService.ListConnectors:output_type -> sallyport.admin.v1.ListConnectorsResponse
-	33, // 47: sallyport.admin.v1.AdminService.ThawConnector:output_type -> sallyport.admin.v1.ThawConnectorResponse
-	35, // 48: sallyport.admin.v1.AdminService.RevokeConnector:output_type -> sallyport.admin.v1.RevokeConnectorResponse
-	38, // 49: sallyport.admin.v1.AdminService.ListSessions:output_type -> sallyport.admin.v1.ListSessionsResponse
-	40, // 50: sallyport.admin.v1.AdminService.RevokeSession:output_type -> sallyport.admin.v1.RevokeSessionResponse
-	43, // 51: sallyport.admin.v1.AdminService.MintToken:output_type -> sallyport.admin.v1.MintTokenResponse
-	45, // 52: sallyport.admin.v1.AdminService.ListTokens:output_type -> sallyport.admin.v1.ListTokensResponse
-	47, // 53: sallyport.admin.v1.AdminService.RevokeToken:output_type -> sallyport.admin.v1.RevokeTokenResponse
-	49, // 54: sallyport.admin.v1.AdminService.TestMail:output_type -> sallyport.admin.v1.TestMailResponse
-	34, // [34:55] is the sub-list for method output_type
-	13, // [13:34] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	50, // 13: sallyport.admin.v1.SetIngressResponse.ingress:type_name -> sallyport.admin.v1.Ingress
+	50, // 14: sallyport.admin.v1.GetIngressResponse.ingress:type_name -> sallyport.admin.v1.Ingress
+	50, // 15: sallyport.admin.v1.ListIngressResponse.versions:type_name -> sallyport.admin.v1.Ingress
+	50, // 16: sallyport.admin.v1.ClearIngressResponse.ingress:type_name -> sallyport.admin.v1.Ingress
+	61, // 17: sallyport.admin.v1.IngressStatusResponse.connectors:type_name -> sallyport.admin.v1.ConnectorIngress
+	1,  // 18: sallyport.admin.v1.AdminService.CreateTenant:input_type -> sallyport.admin.v1.CreateTenantRequest
+	3,  // 19: sallyport.admin.v1.AdminService.ListTenants:input_type -> sallyport.admin.v1.ListTenantsRequest
+	6,  // 20: sallyport.admin.v1.AdminService.CreateSite:input_type -> sallyport.admin.v1.CreateSiteRequest
+	8,  // 21: sallyport.admin.v1.AdminService.ListSites:input_type -> sallyport.admin.v1.ListSitesRequest
+	11, // 22: sallyport.admin.v1.AdminService.CreateApp:input_type -> sallyport.admin.v1.CreateAppRequest
+	13, // 23: sallyport.admin.v1.AdminService.ListApps:input_type -> sallyport.admin.v1.ListAppsRequest
+	15, // 24: sallyport.admin.v1.AdminService.SetAppAccess:input_type -> sallyport.admin.v1.SetAppAccessRequest
+	17, // 25: sallyport.admin.v1.AdminService.DeleteApp:input_type -> sallyport.admin.v1.DeleteAppRequest
+	20, // 26: sallyport.admin.v1.AdminService.AddUser:input_type -> sallyport.admin.v1.AddUserRequest
+	22, // 27: sallyport.admin.v1.AdminService.ListUsers:input_type -> sallyport.admin.v1.ListUsersRequest
+	24, // 28: sallyport.admin.v1.AdminService.SetUserDisabled:input_type -> sallyport.admin.v1.SetUserDisabledRequest
+	28, // 29: sallyport.admin.v1.AdminService.InviteConnector:input_type -> sallyport.admin.v1.InviteConnectorRequest
+	30, // 30: sallyport.admin.v1.AdminService.ListConnectors:input_type -> sallyport.admin.v1.ListConnectorsRequest
+	32, // 31: sallyport.admin.v1.AdminService.ThawConnector:input_type -> sallyport.admin.v1.ThawConnectorRequest
+	34, // 32: sallyport.admin.v1.AdminService.RevokeConnector:input_type -> sallyport.admin.v1.RevokeConnectorRequest
+	37, // 33: sallyport.admin.v1.AdminService.ListSessions:input_type -> sallyport.admin.v1.ListSessionsRequest
+	39, // 34: sallyport.admin.v1.AdminService.RevokeSession:input_type -> sallyport.admin.v1.RevokeSessionRequest
+	42, // 35: sallyport.admin.v1.AdminService.MintToken:input_type -> sallyport.admin.v1.MintTokenRequest
+	44, // 36: sallyport.admin.v1.AdminService.ListTokens:input_type -> sallyport.admin.v1.ListTokensRequest
+	46, // 37: sallyport.admin.v1.AdminService.RevokeToken:input_type -> sallyport.admin.v1.RevokeTokenRequest
+	51, // 38: sallyport.admin.v1.AdminService.SetIngress:input_type -> sallyport.admin.v1.SetIngressRequest
+	53, // 39: sallyport.admin.v1.AdminService.GetIngress:input_type -> sallyport.admin.v1.GetIngressRequest
+	55, // 40: sallyport.admin.v1.AdminService.ListIngress:input_type -> sallyport.admin.v1.ListIngressRequest
+	57, // 41: sallyport.admin.v1.AdminService.ClearIngress:input_type -> sallyport.admin.v1.ClearIngressRequest
+	59, // 42: sallyport.admin.v1.AdminService.IngressStatus:input_type -> sallyport.admin.v1.IngressStatusRequest
+	48, // 43: sallyport.admin.v1.AdminService.TestMail:input_type -> sallyport.admin.v1.TestMailRequest
+	2,  // 44: sallyport.admin.v1.AdminService.CreateTenant:output_type -> sallyport.admin.v1.CreateTenantResponse
+	4,  // 45: sallyport.admin.v1.AdminService.ListTenants:output_type -> sallyport.admin.v1.ListTenantsResponse
+	7,  // 46: sallyport.admin.v1.AdminService.CreateSite:output_type -> sallyport.admin.v1.CreateSiteResponse
+	9,  // 47: sallyport.admin.v1.AdminService.ListSites:output_type -> sallyport.admin.v1.ListSitesResponse
+	12, // 48: sallyport.admin.v1.AdminService.CreateApp:output_type -> sallyport.admin.v1.CreateAppResponse
+	14, // 49: sallyport.admin.v1.AdminService.ListApps:output_type -> sallyport.admin.v1.ListAppsResponse
+	16, // 50: sallyport.admin.v1.AdminService.SetAppAccess:output_type -> sallyport.admin.v1.SetAppAccessResponse
+	18, // 51: sallyport.admin.v1.AdminService.DeleteApp:output_type -> sallyport.admin.v1.DeleteAppResponse
+	21, // 52: sallyport.admin.v1.AdminService.AddUser:output_type -> sallyport.admin.v1.AddUserResponse
+	23, // 53: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
+	25, // 54: sallyport.admin.v1.AdminService.SetUserDisabled:output_type -> sallyport.admin.v1.SetUserDisabledResponse
+	29, // 55: sallyport.admin.v1.AdminService.InviteConnector:output_type -> sallyport.admin.v1.InviteConnectorResponse
+	31, // 56: sallyport.admin.v1.AdminService.ListConnectors:output_type -> sallyport.admin.v1.ListConnectorsResponse
+	33, // 57: sallyport.admin.v1.AdminService.ThawConnector:output_type -> sallyport.admin.v1.ThawConnectorResponse
+	35, // 58: sallyport.admin.v1.AdminService.RevokeConnector:output_type -> sallyport.admin.v1.RevokeConnectorResponse
+	38, // 59: sallyport.admin.v1.AdminService.ListSessions:output_type -> sallyport.admin.v1.ListSessionsResponse
+	40, // 60: sallyport.admin.v1.AdminService.RevokeSession:output_type -> sallyport.admin.v1.RevokeSessionResponse
+	43, // 61: sallyport.admin.v1.AdminService.MintToken:output_type -> sallyport.admin.v1.MintTokenResponse
+	45, // 62: sallyport.admin.v1.AdminService.ListTokens:output_type -> sallyport.admin.v1.ListTokensResponse
+	47, // 63: sallyport.admin.v1.AdminService.RevokeToken:output_type -> sallyport.admin.v1.RevokeTokenResponse
+	52, // 64: sallyport.admin.v1.AdminService.SetIngress:output_type -> sallyport.admin.v1.SetIngressResponse
+	54, // 65: sallyport.admin.v1.AdminService.GetIngress:output_type -> sallyport.admin.v1.GetIngressResponse
+	56, // 66: sallyport.admin.v1.AdminService.ListIngress:output_type -> sallyport.admin.v1.ListIngressResponse
+	58, // 67: sallyport.admin.v1.AdminService.ClearIngress:output_type -> sallyport.admin.v1.ClearIngressResponse
+	60, // 68: sallyport.admin.v1.AdminService.IngressStatus:output_type -> sallyport.admin.v1.IngressStatusResponse
+	49, // 69: sallyport.admin.v1.AdminService.TestMail:output_type -> sallyport.admin.v1.TestMailResponse
+	44, // [44:70] is the sub-list for method output_type
+	18, // [18:44] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_admin_v1_admin_proto_init() }
@@ -3100,7 +3898,7 @@ func file_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_v1_admin_proto_rawDesc), len(file_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   50,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -87,6 +87,19 @@ const (
 	// AdminServiceRevokeTokenProcedure is the fully-qualified name of the AdminService's RevokeToken
 	// RPC.
 	AdminServiceRevokeTokenProcedure = "/sallyport.admin.v1.AdminService/RevokeToken"
+	// AdminServiceSetIngressProcedure is the fully-qualified name of the AdminService's SetIngress RPC.
+	AdminServiceSetIngressProcedure = "/sallyport.admin.v1.AdminService/SetIngress"
+	// AdminServiceGetIngressProcedure is the fully-qualified name of the AdminService's GetIngress RPC.
+	AdminServiceGetIngressProcedure = "/sallyport.admin.v1.AdminService/GetIngress"
+	// AdminServiceListIngressProcedure is the fully-qualified name of the AdminService's ListIngress
+	// RPC.
+	AdminServiceListIngressProcedure = "/sallyport.admin.v1.AdminService/ListIngress"
+	// AdminServiceClearIngressProcedure is the fully-qualified name of the AdminService's ClearIngress
+	// RPC.
+	AdminServiceClearIngressProcedure = "/sallyport.admin.v1.AdminService/ClearIngress"
+	// AdminServiceIngressStatusProcedure is the fully-qualified name of the AdminService's
+	// IngressStatus RPC.
+	AdminServiceIngressStatusProcedure = "/sallyport.admin.v1.AdminService/IngressStatus"
 	// AdminServiceTestMailProcedure is the fully-qualified name of the AdminService's TestMail RPC.
 	AdminServiceTestMailProcedure = "/sallyport.admin.v1.AdminService/TestMail"
 )
@@ -117,6 +130,16 @@ type AdminServiceClient interface {
 	MintToken(context.Context, *v1.MintTokenRequest) (*v1.MintTokenResponse, error)
 	ListTokens(context.Context, *v1.ListTokensRequest) (*v1.ListTokensResponse, error)
 	RevokeToken(context.Context, *v1.RevokeTokenRequest) (*v1.RevokeTokenResponse, error)
+	// Ingress rules kept at the edge for a site. Each change makes a new version, which goes to the site's connectors.
+	SetIngress(context.Context, *v1.SetIngressRequest) (*v1.SetIngressResponse, error)
+	// One version with its text; the newest unless one is named.
+	GetIngress(context.Context, *v1.GetIngressRequest) (*v1.GetIngressResponse, error)
+	// The versions that are still known, newest first, without their text.
+	ListIngress(context.Context, *v1.ListIngressRequest) (*v1.ListIngressResponse, error)
+	// Keeps none any more: connectors without a file of their own then run no rules.
+	ClearIngress(context.Context, *v1.ClearIngressRequest) (*v1.ClearIngressResponse, error)
+	// What each connector of the site runs, and what it said of the newest version.
+	IngressStatus(context.Context, *v1.IngressStatusRequest) (*v1.IngressStatusResponse, error)
 	TestMail(context.Context, *v1.TestMailRequest) (*v1.TestMailResponse, error)
 }
 
@@ -251,6 +274,36 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("RevokeToken")),
 			connect.WithClientOptions(opts...),
 		),
+		setIngress: connect.NewClient[v1.SetIngressRequest, v1.SetIngressResponse](
+			httpClient,
+			baseURL+AdminServiceSetIngressProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("SetIngress")),
+			connect.WithClientOptions(opts...),
+		),
+		getIngress: connect.NewClient[v1.GetIngressRequest, v1.GetIngressResponse](
+			httpClient,
+			baseURL+AdminServiceGetIngressProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("GetIngress")),
+			connect.WithClientOptions(opts...),
+		),
+		listIngress: connect.NewClient[v1.ListIngressRequest, v1.ListIngressResponse](
+			httpClient,
+			baseURL+AdminServiceListIngressProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ListIngress")),
+			connect.WithClientOptions(opts...),
+		),
+		clearIngress: connect.NewClient[v1.ClearIngressRequest, v1.ClearIngressResponse](
+			httpClient,
+			baseURL+AdminServiceClearIngressProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ClearIngress")),
+			connect.WithClientOptions(opts...),
+		),
+		ingressStatus: connect.NewClient[v1.IngressStatusRequest, v1.IngressStatusResponse](
+			httpClient,
+			baseURL+AdminServiceIngressStatusProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("IngressStatus")),
+			connect.WithClientOptions(opts...),
+		),
 		testMail: connect.NewClient[v1.TestMailRequest, v1.TestMailResponse](
 			httpClient,
 			baseURL+AdminServiceTestMailProcedure,
@@ -282,6 +335,11 @@ type adminServiceClient struct {
 	mintToken       *connect.Client[v1.MintTokenRequest, v1.MintTokenResponse]
 	listTokens      *connect.Client[v1.ListTokensRequest, v1.ListTokensResponse]
 	revokeToken     *connect.Client[v1.RevokeTokenRequest, v1.RevokeTokenResponse]
+	setIngress      *connect.Client[v1.SetIngressRequest, v1.SetIngressResponse]
+	getIngress      *connect.Client[v1.GetIngressRequest, v1.GetIngressResponse]
+	listIngress     *connect.Client[v1.ListIngressRequest, v1.ListIngressResponse]
+	clearIngress    *connect.Client[v1.ClearIngressRequest, v1.ClearIngressResponse]
+	ingressStatus   *connect.Client[v1.IngressStatusRequest, v1.IngressStatusResponse]
 	testMail        *connect.Client[v1.TestMailRequest, v1.TestMailResponse]
 }
 
@@ -465,6 +523,51 @@ func (c *adminServiceClient) RevokeToken(ctx context.Context, req *v1.RevokeToke
 	return nil, err
 }
 
+// SetIngress calls sallyport.admin.v1.AdminService.SetIngress.
+func (c *adminServiceClient) SetIngress(ctx context.Context, req *v1.SetIngressRequest) (*v1.SetIngressResponse, error) {
+	response, err := c.setIngress.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetIngress calls sallyport.admin.v1.AdminService.GetIngress.
+func (c *adminServiceClient) GetIngress(ctx context.Context, req *v1.GetIngressRequest) (*v1.GetIngressResponse, error) {
+	response, err := c.getIngress.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListIngress calls sallyport.admin.v1.AdminService.ListIngress.
+func (c *adminServiceClient) ListIngress(ctx context.Context, req *v1.ListIngressRequest) (*v1.ListIngressResponse, error) {
+	response, err := c.listIngress.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ClearIngress calls sallyport.admin.v1.AdminService.ClearIngress.
+func (c *adminServiceClient) ClearIngress(ctx context.Context, req *v1.ClearIngressRequest) (*v1.ClearIngressResponse, error) {
+	response, err := c.clearIngress.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// IngressStatus calls sallyport.admin.v1.AdminService.IngressStatus.
+func (c *adminServiceClient) IngressStatus(ctx context.Context, req *v1.IngressStatusRequest) (*v1.IngressStatusResponse, error) {
+	response, err := c.ingressStatus.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // TestMail calls sallyport.admin.v1.AdminService.TestMail.
 func (c *adminServiceClient) TestMail(ctx context.Context, req *v1.TestMailRequest) (*v1.TestMailResponse, error) {
 	response, err := c.testMail.CallUnary(ctx, connect.NewRequest(req))
@@ -500,6 +603,16 @@ type AdminServiceHandler interface {
 	MintToken(context.Context, *v1.MintTokenRequest) (*v1.MintTokenResponse, error)
 	ListTokens(context.Context, *v1.ListTokensRequest) (*v1.ListTokensResponse, error)
 	RevokeToken(context.Context, *v1.RevokeTokenRequest) (*v1.RevokeTokenResponse, error)
+	// Ingress rules kept at the edge for a site. Each change makes a new version, which goes to the site's connectors.
+	SetIngress(context.Context, *v1.SetIngressRequest) (*v1.SetIngressResponse, error)
+	// One version with its text; the newest unless one is named.
+	GetIngress(context.Context, *v1.GetIngressRequest) (*v1.GetIngressResponse, error)
+	// The versions that are still known, newest first, without their text.
+	ListIngress(context.Context, *v1.ListIngressRequest) (*v1.ListIngressResponse, error)
+	// Keeps none any more: connectors without a file of their own then run no rules.
+	ClearIngress(context.Context, *v1.ClearIngressRequest) (*v1.ClearIngressResponse, error)
+	// What each connector of the site runs, and what it said of the newest version.
+	IngressStatus(context.Context, *v1.IngressStatusRequest) (*v1.IngressStatusResponse, error)
 	TestMail(context.Context, *v1.TestMailRequest) (*v1.TestMailResponse, error)
 }
 
@@ -630,6 +743,36 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("RevokeToken")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceSetIngressHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceSetIngressProcedure,
+		svc.SetIngress,
+		connect.WithSchema(adminServiceMethods.ByName("SetIngress")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceGetIngressHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceGetIngressProcedure,
+		svc.GetIngress,
+		connect.WithSchema(adminServiceMethods.ByName("GetIngress")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceListIngressHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceListIngressProcedure,
+		svc.ListIngress,
+		connect.WithSchema(adminServiceMethods.ByName("ListIngress")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceClearIngressHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceClearIngressProcedure,
+		svc.ClearIngress,
+		connect.WithSchema(adminServiceMethods.ByName("ClearIngress")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceIngressStatusHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceIngressStatusProcedure,
+		svc.IngressStatus,
+		connect.WithSchema(adminServiceMethods.ByName("IngressStatus")),
+		connect.WithHandlerOptions(opts...),
+	)
 	adminServiceTestMailHandler := connect.NewUnaryHandlerSimple(
 		AdminServiceTestMailProcedure,
 		svc.TestMail,
@@ -678,6 +821,16 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceListTokensHandler.ServeHTTP(w, r)
 		case AdminServiceRevokeTokenProcedure:
 			adminServiceRevokeTokenHandler.ServeHTTP(w, r)
+		case AdminServiceSetIngressProcedure:
+			adminServiceSetIngressHandler.ServeHTTP(w, r)
+		case AdminServiceGetIngressProcedure:
+			adminServiceGetIngressHandler.ServeHTTP(w, r)
+		case AdminServiceListIngressProcedure:
+			adminServiceListIngressHandler.ServeHTTP(w, r)
+		case AdminServiceClearIngressProcedure:
+			adminServiceClearIngressHandler.ServeHTTP(w, r)
+		case AdminServiceIngressStatusProcedure:
+			adminServiceIngressStatusHandler.ServeHTTP(w, r)
 		case AdminServiceTestMailProcedure:
 			adminServiceTestMailHandler.ServeHTTP(w, r)
 		default:
@@ -767,6 +920,26 @@ func (UnimplementedAdminServiceHandler) ListTokens(context.Context, *v1.ListToke
 
 func (UnimplementedAdminServiceHandler) RevokeToken(context.Context, *v1.RevokeTokenRequest) (*v1.RevokeTokenResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sallyport.admin.v1.AdminService.RevokeToken is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) SetIngress(context.Context, *v1.SetIngressRequest) (*v1.SetIngressResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sallyport.admin.v1.AdminService.SetIngress is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) GetIngress(context.Context, *v1.GetIngressRequest) (*v1.GetIngressResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sallyport.admin.v1.AdminService.GetIngress is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ListIngress(context.Context, *v1.ListIngressRequest) (*v1.ListIngressResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sallyport.admin.v1.AdminService.ListIngress is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ClearIngress(context.Context, *v1.ClearIngressRequest) (*v1.ClearIngressResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sallyport.admin.v1.AdminService.ClearIngress is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) IngressStatus(context.Context, *v1.IngressStatusRequest) (*v1.IngressStatusResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sallyport.admin.v1.AdminService.IngressStatus is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) TestMail(context.Context, *v1.TestMailRequest) (*v1.TestMailResponse, error) {
