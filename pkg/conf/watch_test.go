@@ -42,7 +42,7 @@ func TestChangedFilesAreNoticedOnceTheyHaveSettled(t *testing.T) {
 		after := func(what string, want int64, change func()) {
 			t.Helper()
 			change()
-			time.Sleep(5 * time.Second) // the bubble's clock
+			<-time.After(5 * time.Second) // the bubble's clock
 			synctest.Wait()
 			if got := calls.Load(); got != want {
 				t.Errorf("%s: told %d times, want %d", what, got, want)
@@ -53,7 +53,7 @@ func TestChangedFilesAreNoticedOnceTheyHaveSettled(t *testing.T) {
 		after("the same bytes", 1, func() { put(main, "two") })
 		after("two steps", 2, func() {
 			put(main, "thr")
-			time.Sleep(2 * time.Second)
+			<-time.After(2 * time.Second)
 			put(main, "three")
 		})
 		after("gone", 3, func() { _ = os.Remove(main) })

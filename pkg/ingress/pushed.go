@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -44,7 +45,7 @@ func parseBound(text string) (bound, error) {
 	one, host := bound{}, text
 	// A bare IPv6 address or prefix has colons and no port.
 	if h, port, err := net.SplitHostPort(text); err == nil {
-		if n, err := net.LookupPort("tcp", port); err != nil || n == 0 || strings.Trim(port, "0123456789") != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
 			return one, fmt.Errorf("%q: bad port", text)
 		}
 		host, one.port = h, port

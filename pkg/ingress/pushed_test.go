@@ -63,7 +63,7 @@ func TestPushedRulesNameOriginsWithinBounds(t *testing.T) {
 			t.Errorf("a standby at %s was accepted", second)
 		}
 	}
-	for _, bad := range []string{"", "http://x", "a b", "10.0.0.5:0", "10.0.0.5:x", "10.0.0.5:70000", "10.0.0.0/40", "127.1", "*", "x/y"} {
+	for _, bad := range []string{"", "http://x", "a b", "10.0.0.5:0", "10.0.0.5:x", "10.0.0.5:+80", "10.0.0.5:080", "10.0.0.5:70000", "10.0.0.0/40", "127.1", "*", "x/y"} {
 		if _, err := ParseBounds([]string{bad}); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}

@@ -197,7 +197,7 @@ func TestConnectorsWithTheirOwnFileAreShownAsSuch(t *testing.T) {
 		k.mu.Lock()
 		k.own, k.version = true, 0
 		k.mu.Unlock()
-		time.Sleep(2 * controlserver.DefaultHeartbeat)
+		<-time.After(2 * controlserver.DefaultHeartbeat)
 		if s := w.known(); s.Running != 0 || !s.OwnFile {
 			t.Errorf("after a file came: %+v", s)
 		}
@@ -228,7 +228,7 @@ func TestRulesAreNotLostWithALink(t *testing.T) {
 		synctest.Wait()
 		close(stuck)
 		<-ended
-		time.Sleep(2 * controlserver.DefaultHeartbeat)
+		<-time.After(2 * controlserver.DefaultHeartbeat)
 		k.took(t, "sent again", "good 1", "good 1")
 		if s := w.known(); s.Running != 1 || s.Answered != 1 {
 			t.Errorf("after that: %+v", s)
@@ -241,7 +241,7 @@ func TestRulesAreNotLostWithALink(t *testing.T) {
 		defer w.link(t, late, "b")()
 		late.took(t, "nothing can be looked up")
 		w.rules.fail(nil)
-		time.Sleep(2 * controlserver.DefaultHeartbeat)
+		<-time.After(2 * controlserver.DefaultHeartbeat)
 		late.took(t, "looked up again", "good 2")
 	})
 }
