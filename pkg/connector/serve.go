@@ -41,6 +41,7 @@ type gate struct {
 	logger     *zap.Logger
 	slots      chan struct{}
 	running    *running
+	peers      *peers
 	refused    *prometheus.CounterVec
 	gauge      prometheus.Gauge
 }
@@ -48,7 +49,7 @@ type gate struct {
 func newGate(identity Identity, verifier token.Verifier, now func() time.Time, h exchange.Handler, logger *zap.Logger, metrics *metric.Registry) *gate {
 	return &gate{
 		identity: identity, assertions: newAssertions(verifier, now), handler: h, logger: logger,
-		slots: make(chan struct{}, maxExchanges), running: newRunning(),
+		slots: make(chan struct{}, maxExchanges), running: newRunning(), peers: newPeers(metrics),
 		refused: metrics.Counter("sallyport_exchange_refused_total", "Exchanges refused before anything reached the origin, by code.", "code"),
 		gauge:   metrics.Gauge("sallyport_exchange_running", "Exchanges that run now.").WithLabelValues(),
 	}
@@ -57,11 +58,13 @@ func newGate(identity Identity, verifier token.Verifier, now func() time.Time, h
 // serve takes exchanges from a link until it ends, and returns when all of them have.
 func (g *gate) serve(link *controlclient.Link) {
 	// Streams end with their link; the context ends what the handler does for them.
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	moves, leave := g.peers.join(link)
+	defer leave()
 	var all sync.WaitGroup
 	defer all.Wait()
-	defer cancel()
+	defer func() { cancel(link.Cause()) }() // bodies that moved to another link end for the same reason
 	for {
 		stream, err := link.Accept(ctx)
 		if err != nil {
@@ -71,7 +74,7 @@ func (g *gate) serve(link *controlclient.Link) {
 		case g.slots <- struct{}{}:
 			all.Go(func() {
 				defer func() { <-g.slots }()
-				g.stream(ctx, link, stream)
+				g.stream(ctx, link, stream, moves)
 			})
 		default:
 			g.refused.WithLabelValues("busy").Inc()
@@ -81,15 +84,21 @@ func (g *gate) serve(link *controlclient.Link) {
 }
 
 // stream serves one stream that the edge opened.
-func (g *gate) stream(ctx context.Context, link *controlclient.Link, s tunnel.Stream) {
+func (g *gate) stream(ctx context.Context, link *controlclient.Link, s tunnel.Stream, moves *exchange.Moves) {
 	err := s.SetReadDeadline(time.Now().Add(kindTimeout))
 	kind, errKind := wire.ReadKind(s)
 	if err = errors.Join(err, errKind); err != nil {
 		s.Reset(tunnel.ResetTimeout)
 		return
 	}
+	if kind == wire.StreamContinuation && moves != nil {
+		if err := moves.Continuations.Accept(s); err != nil {
+			g.refused.WithLabelValues("continuation").Inc()
+		}
+		return
+	}
 	if kind != wire.StreamExchange {
-		// Continuations are not negotiated yet; any other kind is one that this version does not know.
+		// A continuation that was not negotiated, or a kind that this version does not know.
 		g.refused.WithLabelValues(wire.CodeProtocol).Inc()
 		s.Reset(tunnel.ResetProtocol)
 		return
@@ -98,7 +107,7 @@ func (g *gate) stream(ctx context.Context, link *controlclient.Link, s tunnel.St
 		s.Reset(tunnel.ResetInternal)
 		return
 	}
-	err = exchange.Serve(ctx, s, &checked{gate: g, generation: link.Generation})
+	err = exchange.ServeMoving(ctx, s, &checked{gate: g, generation: link.Generation}, moves)
 	var crashed *exchange.PanicError
 	if errors.As(err, &crashed) {
 		g.logger.Error("exchange crashed", zap.Error(err), zap.ByteString("stack", crashed.Stack))

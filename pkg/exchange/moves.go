@@ -53,6 +53,22 @@ type Move struct {
 	Done func()
 }
 
+// MoveTo is a Move to a stream on each of links that opens one, at most wire.MaxStripes; ErrNoBulk if there is none.
+func MoveTo[L Opener](ctx context.Context, links []L) (*Move, error) {
+	move := &Move{}
+	err := error(ErrNoBulk)
+	for _, link := range links {
+		var s tunnel.Stream
+		if s, err = link.Open(ctx); err == nil {
+			move.Streams = append(move.Streams, s)
+		}
+	}
+	if len(move.Streams) == 0 {
+		return nil, err
+	}
+	return move, nil
+}
+
 // Moves says how large bodies of exchanges with one peer move to other links; all of them share it. A nil *Moves lets none: the peer did not
 // name wire.FeatureMoved.
 type Moves struct {

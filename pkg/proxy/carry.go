@@ -128,15 +128,15 @@ func (c *carrying) ask(ctx context.Context, head *wire.RequestHead) (*exchange.R
 			return nil, errTooBig
 		}
 		link := &opener{member: member}
-		resp, err := exchange.Do(ctx, link, c.request(head))
+		resp, err := exchange.Do(ctx, link, c.request(head, member))
 		if err == nil || link.opened || again || c.upload != nil || !safe(head.Method) || ctx.Err() != nil {
 			return resp, err
 		}
 	}
 }
 
-func (c *carrying) request(head *wire.RequestHead) *exchange.Request {
-	req := &exchange.Request{Head: *head, Interim: c.interim}
+func (c *carrying) request(head *wire.RequestHead, member *registry.Member) *exchange.Request {
+	req := &exchange.Request{Head: *head, Moves: member.Moves(), Interim: c.interim}
 	if c.upload != nil {
 		c.upload.lent = true
 		req.Body, req.BodyDone, req.Trailer = c.upload, c.upload.done, c.upload.trailer

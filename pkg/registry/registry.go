@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/sallyport-dev/sallyport/pkg/exchange"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/log"
@@ -34,6 +35,8 @@ type Config struct {
 	Metrics *metric.Registry
 	// Alarm is called, outside any lock, when a connector's key turns out to be in use twice; nil for the log alone.
 	Alarm func(Alarm)
+	// MoveThreshold is exchange.Moves.Threshold: how large a body is left on the fast lane, in bytes; 0 for the default.
+	MoveThreshold int64
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 }
@@ -48,8 +51,12 @@ type Member struct {
 	Instance string
 	Lane     tunnelv1.Lane
 	Link     tunnel.Link
+	// Moved says that both ends of the link named wire.FeatureMoved.
+	Moved bool
 	// Control sends a control message on the link; nil where it cannot take any. It must not block for long.
 	Control func(*tunnelv1.Control) error
+
+	group *group
 }
 
 // Open starts a stream to the connector; it is what exchange wants of a link.
@@ -95,10 +102,12 @@ type Registry struct {
 	cfg   Config
 	links *prometheus.GaugeVec
 	twice *prometheus.CounterVec
+	moved *exchange.Metrics
 
 	mu    sync.Mutex // guards all below; nothing is called under it that can block
 	sites map[place]*site
 	runs  map[id.Connector]*runs
+	group map[groupKey]*group
 	stick *sticky
 	swept time.Time
 }
@@ -123,6 +132,8 @@ func New(cfg Config) *Registry {
 		twice: cfg.Metrics.Counter("sallyport_registry_copied_keys_total", "Times that a connector's key was seen in use twice.", "action"),
 		sites: map[place]*site{},
 		runs:  map[id.Connector]*runs{},
+		group: map[groupKey]*group{},
+		moved: exchange.NewMetrics(cfg.Metrics),
 		stick: newSticky(orDefault(cfg.Sticky, 1<<16)),
 	}
 }
@@ -156,6 +167,7 @@ func (r *Registry) Join(m Member) (leave func(), err error) {
 		}
 	}
 	r.supersede(s, m)
+	m.group = r.enter(&m)
 	one := &member{Member: &m, joined: r.cfg.Now(), heard: r.cfg.Now()}
 	s.members = append(s.members, one)
 	close(s.changed)
@@ -193,6 +205,7 @@ func (r *Registry) leave(where place, one *member) {
 	if one.superseded != nil {
 		one.superseded.Stop()
 	}
+	r.exit(one.Member)
 	s := r.sites[where]
 	for i, other := range s.members {
 		if other == one {

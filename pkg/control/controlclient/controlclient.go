@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/id"
@@ -79,6 +80,12 @@ type Link struct {
 	Site       id.Site
 	// Heartbeat is how often the edge wants one.
 	Heartbeat time.Duration
+	// Lane is what the link was opened for.
+	Lane tunnelv1.Lane
+	// Edge names the run of the edge process at the other end: links with the same one lead to the same process.
+	Edge string
+	// Moved says that large bodies may move between the links to this process: both sides named wire.FeatureMoved.
+	Moved bool
 
 	control *control
 	cfg     Config
@@ -107,7 +114,7 @@ var ErrNotOurEdge = errors.New("the peer is not the edge that this connector enr
 func Open(ctx context.Context, link tunnel.Link, cfg Config) (*Link, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshake)
 	defer cancel()
-	l := &Link{Link: link, cfg: cfg}
+	l := &Link{Link: link, Lane: cfg.Lane, cfg: cfg}
 	err := l.open(ctx)
 	if err == nil {
 		return l, nil
@@ -171,7 +178,7 @@ func (l *Link) hello(nonce []byte) error {
 		return fmt.Errorf("control stream: %w", err)
 	}
 	return l.control.send(&tunnelv1.Control{Message: &tunnelv1.Control_Hello{Hello: &tunnelv1.Hello{
-		Versions: []uint32{wire.Version}, Instance: l.cfg.Instance, Nonce: nonce, Connector: string(l.cfg.Connector),
+		Versions: []uint32{wire.Version}, Features: []string{wire.FeatureMoved}, Instance: l.cfg.Instance, Nonce: nonce, Connector: string(l.cfg.Connector),
 		Lane: l.cfg.Lane, Generation: l.cfg.Generation, Software: l.cfg.Software,
 	}}})
 }
@@ -192,6 +199,8 @@ func (l *Link) register(exporter []byte) error {
 		return fmt.Errorf("%w: malformed hello", ErrNotOurEdge)
 	}
 	l.claimed.set(h.GetEdgeTimeMs())
+	// An edge that does not say which process it is cannot have several links told to be one process's.
+	l.Edge, l.Moved = h.GetInstance(), h.GetInstance() != "" && slices.Contains(h.GetFeatures(), wire.FeatureMoved)
 	proof, err := token.SignLinkProof(l.cfg.Key, l.cfg.Connector, h.GetNonce(), exporter)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/enroll"
+	"github.com/sallyport-dev/sallyport/pkg/exchange"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/registry"
@@ -63,7 +64,9 @@ type admission struct {
 	register   *tunnelv1.Register
 	connector  enroll.Connector
 	generation uint64
-	leave      func()
+	// moves is nil where bodies do not move.
+	moves *exchange.Moves
+	leave func()
 	// unoffered says that the link is still to be offered its site's ingress rules; ingressRules.mu guards it.
 	unoffered bool
 }
@@ -137,7 +140,7 @@ func (s *Server) prove(ctx context.Context, a *admission) error {
 	nonce := make([]byte, proofBytes)
 	_, _ = rand.Read(nonce) // never fails: it ends the process instead
 	err = a.control.send(&tunnelv1.Control{Message: &tunnelv1.Control_Hello{Hello: &tunnelv1.Hello{
-		Versions: []uint32{wire.Version}, Instance: s.instance, EdgeTimeMs: s.cfg.Now().UnixMilli(), Nonce: nonce,
+		Versions: []uint32{wire.Version}, Features: []string{wire.FeatureMoved}, Instance: s.instance, EdgeTimeMs: s.cfg.Now().UnixMilli(), Nonce: nonce,
 	}}})
 	if err != nil {
 		return err
@@ -247,6 +250,7 @@ func (s *Server) join(ctx context.Context, a *admission) error {
 	leave, err := s.cfg.Registry.Join(registry.Member{
 		Tenant: c.Tenant, Site: c.Site, Connector: c.ID, Generation: a.generation, Instance: a.hello.GetInstance(),
 		Lane: a.hello.GetLane(), Link: a.link, Control: a.control.post,
+		Moved: slices.Contains(a.hello.GetFeatures(), wire.FeatureMoved),
 	})
 	if fault.Is(err, fault.Conflict) {
 		return &refusal{Reason: tunnel.Reason{Code: tunnel.ReasonSuperseded, Message: fault.Public(err), RetryAfter: 5 * time.Second}, cause: err}
@@ -262,6 +266,6 @@ func (s *Server) join(ctx context.Context, a *admission) error {
 		leave()
 		return err
 	}
-	a.leave = leave
+	a.leave, a.moves = leave, s.cfg.Registry.Moves(c.ID, a.generation)
 	return nil
 }

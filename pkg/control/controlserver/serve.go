@@ -19,8 +19,6 @@ import (
 const (
 	messagesPerSecond = 10
 	messagesAtOnce    = 100
-	streamsPerSecond  = 10
-	streamsAtOnce     = 100
 	maxOrigins        = 64
 	// patience is how many heartbeats may fail to come. The transports find a dead peer within 10 s; this is for one that
 	// lives and does not do its part, and must not mistake a saturated line for it.
@@ -47,7 +45,7 @@ func (s *Server) serve(ctx context.Context, a *admission) {
 	wg.Go(func() { endOn(a.link, s.receive(a, func() { watchdog.Reset(silent) })) })
 	wg.Go(func() { endOn(a.link, a.control.flush(a.link.Done())) })
 	wg.Go(func() { endOn(a.link, a.control.overflowed(a.link.Done())) })
-	wg.Go(func() { endOn(a.link, refuseStreams(ctx, a.link)) })
+	wg.Go(func() { endOn(a.link, s.takeStreams(ctx, a)) })
 	<-a.link.Done()
 	wg.Wait()
 	logger.Info("connector unlinked", zap.NamedError("cause", a.link.Cause()), zap.Duration("up", s.cfg.Now().Sub(up)))
@@ -115,18 +113,4 @@ func (s *Server) heartbeat(a *admission, h *tunnelv1.Heartbeat) error {
 	return a.control.post(&tunnelv1.Control{Message: &tunnelv1.Control_HeartbeatAck{HeartbeatAck: &tunnelv1.HeartbeatAck{
 		Sequence: h.GetSequence(), EdgeTimeMs: s.cfg.Now().UnixMilli(),
 	}}})
-}
-
-// refuseStreams resets every stream that a connector opens: only the edge opens exchanges, and no kind that a connector
-// might open is in use yet.
-func refuseStreams(ctx context.Context, link tunnel.Link) error {
-	limiter := rate.NewLimiter(streamsPerSecond, streamsAtOnce)
-	stream, err := link.Accept(ctx)
-	for ; err == nil; stream, err = link.Accept(ctx) {
-		stream.Reset(tunnel.ResetRefused)
-		if !limiter.Allow() {
-			return errors.New("too many streams opened by the connector")
-		}
-	}
-	return nil // the link has ended, or ctx has, which ends it
 }
