@@ -28,6 +28,7 @@ type carrying struct {
 	result  Result
 	headed  bool // the answer's head went to the browser
 	cause   error
+	member  *registry.Member // what the exchange runs on; nil before
 
 	mu     sync.Mutex // guards paging and over, and excludes two changes of the deadlines
 	paging bool       // an error page is written; the lease's end no longer stops it
@@ -73,6 +74,7 @@ func (c *carrying) run() {
 	// stops before the upload is cut, which net/http takes for the end of the connection and so of the request's context.
 	stop := context.AfterFunc(c.r.Context(), c.cut)
 	defer c.letGo(stop)
+	defer c.end()
 	resp, err := c.ask(ctx, head)
 	if err != nil {
 		c.fail(err)
@@ -119,6 +121,7 @@ func (c *carrying) ask(ctx context.Context, head *wire.RequestHead) (*exchange.R
 		if err != nil {
 			return nil, &exchange.AbortError{Code: wire.CodeTunnelDown, Message: err.Error()}
 		}
+		c.begin(member)
 		head.Generation = member.Generation
 		if head.Assertion, head.OriginAssertion, err = c.Assertions(member.Connector, member.Generation); err != nil {
 			c.cause = err
@@ -129,6 +132,9 @@ func (c *carrying) ask(ctx context.Context, head *wire.RequestHead) (*exchange.R
 		}
 		link := &opener{member: member}
 		resp, err := exchange.Do(ctx, link, c.request(head, member))
+		if err == nil {
+			member.Answered()
+		}
 		if err == nil || link.opened || again || c.upload != nil || !safe(head.Method) || ctx.Err() != nil {
 			return resp, err
 		}
@@ -142,6 +148,19 @@ func (c *carrying) request(head *wire.RequestHead, member *registry.Member) *exc
 		req.Body, req.BodyDone, req.Trailer = c.upload, c.upload.done, c.upload.trailer
 	}
 	return req
+}
+
+// begin counts the exchange on the link that it runs on, and no longer on the one that it was tried on before.
+func (c *carrying) begin(member *registry.Member) {
+	c.end()
+	c.member = member
+	member.Begin()
+}
+
+func (c *carrying) end() {
+	if c.member != nil {
+		c.member.End()
+	}
 }
 
 // opener notes whether a stream was opened: before that, nothing was sent.

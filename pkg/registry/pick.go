@@ -11,13 +11,18 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/id"
 )
 
-// Pick chooses the link for the next exchange with a site: of the connectors that have one, the one that served stick last
-// (a browser's session stays with its connector while that lives), and of that connector the newest generation. An empty
-// stick goes round. Without any link it waits, for at most Config.Wait and with at most Config.Waiters others; then, or
-// when ctx ends, the error is fault.Unavailable.
+// bulkAlone is how long a bulk link may be a connector's only one before exchanges run on it: links come up in any order, and an
+// exchange that began on a bulk link stays there, behind every large body.
+const bulkAlone = 2 * time.Second
+
+// Pick chooses the link for the next exchange with a site. The connector is the one that served stick last (a browser's session
+// stays with its connector while that lives) or, for an empty or a new stick, the one with the fewest exchanges for each of its
+// links; only links of a connector's newest generation count. Of its links it is the fast one with the fewest exchanges (Begin
+// and End count them); a bulk link only if it has been the connector's only one for 2 s. Without any link Pick waits, for at most
+// Config.Wait and with at most Config.Waiters others; then, or when ctx ends, the error is fault.Unavailable.
 func (r *Registry) Pick(ctx context.Context, tenant id.Tenant, siteID id.Site, stick string) (*Member, error) {
 	where := place{tenant, siteID}
-	m, changed, err := r.pickOrWait(where, stick)
+	m, next, err := r.pickOrWait(where, stick)
 	if m != nil || err != nil {
 		return m, err
 	}
@@ -25,17 +30,28 @@ func (r *Registry) Pick(ctx context.Context, tenant id.Tenant, siteID id.Site, s
 	timer := time.NewTimer(r.cfg.Wait)
 	defer timer.Stop()
 	for {
+		var alone <-chan time.Time // nil: no bulk link to wait for
+		if next.in > 0 {
+			alone = time.After(next.in)
+		}
 		select {
-		case <-changed:
+		case <-next.changed:
+		case <-alone:
 		case <-timer.C:
 			return nil, unavailable()
 		case <-ctx.Done():
 			return nil, unavailable().Because(context.Cause(ctx))
 		}
-		if m, changed = r.pickNow(where, stick); m != nil {
+		if m, next = r.pickNow(where, stick); m != nil {
 			return m, nil
 		}
 	}
+}
+
+// next is when to choose again: when a link has joined or, if in is not 0, after that time.
+type next struct {
+	changed <-chan struct{}
+	in      time.Duration
 }
 
 func unavailable() *fault.Error {
@@ -43,7 +59,7 @@ func unavailable() *fault.Error {
 }
 
 // pickOrWait returns a member, or counts the caller among the waiters.
-func (r *Registry) pickOrWait(where place, stick string) (*Member, <-chan struct{}, error) {
+func (r *Registry) pickOrWait(where place, stick string) (*Member, next, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.sites[where]
@@ -51,21 +67,23 @@ func (r *Registry) pickOrWait(where place, stick string) (*Member, <-chan struct
 		s = &site{changed: make(chan struct{})}
 		r.sites[where] = s
 	}
-	if m := r.choose(where, s, stick); m != nil {
-		return m, nil, nil
-	}
-	if s.waiters >= r.cfg.Waiters {
-		return nil, nil, unavailable()
+	m, in := r.choose(where, s, stick)
+	switch {
+	case m != nil:
+		return m, next{}, nil
+	case s.waiters >= r.cfg.Waiters:
+		return nil, next{}, unavailable()
 	}
 	s.waiters++
-	return nil, s.changed, nil
+	return nil, next{s.changed, in}, nil
 }
 
-func (r *Registry) pickNow(where place, stick string) (*Member, <-chan struct{}) {
+func (r *Registry) pickNow(where place, stick string) (*Member, next) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.sites[where] // is there: it has this waiter
-	return r.choose(where, s, stick), s.changed
+	m, in := r.choose(where, s, stick)
+	return m, next{s.changed, in}
 }
 
 func (r *Registry) waited(where place) {
@@ -76,11 +94,12 @@ func (r *Registry) waited(where place) {
 	r.forgetIfEmpty(where, s)
 }
 
-// choose is the rule of Pick over the members as they are.
-func (r *Registry) choose(where place, s *site, stick string) *Member {
+// choose is the rule of Pick over the members as they are. Without a member, in says when there is one although none joins: 0 for
+// never.
+func (r *Registry) choose(where place, s *site, stick string) (m *Member, in time.Duration) {
 	able := takers(s.members)
 	if len(able) == 0 {
-		return nil
+		return nil, 0
 	}
 	key := stickKey{where, stick}
 	if stick != "" {
@@ -88,15 +107,67 @@ func (r *Registry) choose(where place, s *site, stick string) *Member {
 			able = prefer(able, func(m *member) bool { return m.Connector == kept })
 		}
 	}
-	able = prefer(able, func(m *member) bool { return m.Lane != tunnelv1.Lane_LANE_BULK })
+	able = prefer(able, (*member).fast)
+	if !able[0].fast() { // then none is
+		if able, in = r.alone(able); len(able) == 0 {
+			return nil, in
+		}
+	}
 	able = prefer(able, func(m *member) bool { return !suspect(m, able) })
 	s.next++
-	m := able[s.next%len(able)].Member
+	m = leastLoaded(able, s.next).Member
 	if stick != "" {
 		r.stick.put(key, m.Connector)
 	}
-	return m
+	return m, 0
 }
+
+// alone returns the bulk links that have been alone for long enough; if there are none, when the first one will have been.
+func (r *Registry) alone(bulk []*member) (out []*member, in time.Duration) {
+	now := r.cfg.Now()
+	in = bulkAlone
+	for _, m := range bulk {
+		left := min(bulkAlone, r.cfg.Wait/2) - now.Sub(m.alone)
+		if left <= 0 {
+			out = append(out, m)
+		}
+		in = min(in, left)
+	}
+	return out, max(in, 1)
+}
+
+// leastLoaded is the link with the fewest exchanges of the connector with the fewest for each link. Among equals it goes round.
+func leastLoaded(able []*member, turn int) *member {
+	best := able[turn%len(able)]
+	bestLoad := loadOf(best.Connector, able)
+	for i := 1; i < len(able); i++ {
+		m := able[(turn+i)%len(able)]
+		if m.Connector == best.Connector {
+			if m.use.running.Load() < best.use.running.Load() {
+				best = m
+			}
+			continue
+		}
+		if load := loadOf(m.Connector, able); load < bestLoad {
+			best, bestLoad = m, load
+		}
+	}
+	return best
+}
+
+// loadOf is how many exchanges run on each of a connector's links.
+func loadOf(c id.Connector, able []*member) float64 {
+	running, links := int64(0), 0
+	for _, m := range able {
+		if m.Connector == c {
+			running += m.use.running.Load()
+			links++
+		}
+	}
+	return float64(running) / float64(links)
+}
+
+func (m *member) fast() bool { return m.Lane != tunnelv1.Lane_LANE_BULK }
 
 func (m *member) takes() bool { return !m.leaving && m.alive() }
 
@@ -118,10 +189,10 @@ func takers(members []*member) []*member {
 }
 
 // suspect reports a link that has not been heard since a sibling joined: a process whose network changed opens a new link at
-// once, while the dead one is found only seconds later. A link that lives is cleared by its next heartbeat.
+// once, while the dead one is found only seconds later. A link that lives is cleared by its next heartbeat or answer.
 func suspect(m *member, others []*member) bool {
 	for _, o := range others {
-		if o.Connector == m.Connector && o.Lane == m.Lane && m.heard.Before(o.joined) {
+		if o.Connector == m.Connector && o.Lane == m.Lane && m.heard.Before(o.joined) && m.use.answered.Load() < o.joined.UnixNano() {
 			return true
 		}
 	}

@@ -6,6 +6,7 @@ package registry
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -57,6 +58,35 @@ type Member struct {
 	Control func(*tunnelv1.Control) error
 
 	group *group
+	use   *use // nil outside a registry
+}
+
+// use is what exchanges tell of the link that they run on.
+type use struct {
+	running  atomic.Int64
+	answered atomic.Int64 // when the last answer began, Unix nanoseconds
+	now      func() time.Time
+}
+
+// Begin counts an exchange that starts on the link; End must be called once when it is over. Pick spreads by these numbers.
+func (m *Member) Begin() {
+	if m.use != nil {
+		m.use.running.Add(1)
+	}
+}
+
+// Answered notes that the answer to an exchange has begun: the link works.
+func (m *Member) Answered() {
+	if m.use != nil {
+		m.use.answered.Store(m.use.now().UnixNano())
+	}
+}
+
+// End is the end of what Begin began.
+func (m *Member) End() {
+	if m.use != nil {
+		m.use.running.Add(-1)
+	}
 }
 
 // Open starts a stream to the connector; it is what exchange wants of a link.
@@ -87,6 +117,8 @@ type member struct {
 	leaving bool
 	health  []*tunnelv1.OriginHealth
 	heard   time.Time
+	// alone is, for a bulk link, since when it may have been the only one of its connector.
+	alone time.Time
 }
 
 // site is what is known of one place.
@@ -94,7 +126,7 @@ type site struct {
 	members []*member
 	waiters int
 	changed chan struct{} // closed and replaced whenever a member joins
-	next    int           // round robin for what does not stick
+	next    int           // whose turn it is among the equally loaded
 }
 
 // Registry is safe for concurrent use.
@@ -168,7 +200,9 @@ func (r *Registry) Join(m Member) (leave func(), err error) {
 	}
 	r.supersede(s, m)
 	m.group = r.enter(&m)
-	one := &member{Member: &m, joined: r.cfg.Now(), heard: r.cfg.Now()}
+	m.use = &use{now: r.cfg.Now}
+	now := r.cfg.Now()
+	one := &member{Member: &m, joined: now, heard: now, alone: now}
 	s.members = append(s.members, one)
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -213,7 +247,17 @@ func (r *Registry) leave(where place, one *member) {
 			break
 		}
 	}
+	r.goneFast(s, one)
 	r.forgetIfEmpty(where, s)
+}
+
+// goneFast starts the time anew for which bulk links wait for a fast one.
+func (r *Registry) goneFast(s *site, gone *member) {
+	for _, m := range s.members {
+		if gone.fast() && m.Connector == gone.Connector {
+			m.alone = r.cfg.Now()
+		}
+	}
 }
 
 func (r *Registry) forgetIfEmpty(where place, s *site) {

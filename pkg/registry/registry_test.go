@@ -154,23 +154,14 @@ func TestOlderLinkWaitsUntilItIsHeard(t *testing.T) {
 	})
 }
 
-func TestBulkLinksCarryExchangesOnlyWhenAlone(t *testing.T) {
-	r := New(Config{})
-	bulk := &fakeLink{}
-	leave, err := r.Join(Member{Tenant: "maple", Site: "main", Connector: "con_1", Generation: 1, Lane: tunnelv1.Lane_LANE_BULK, Link: bulk})
+func joinBulk(t testing.TB, r *Registry, c id.Connector, generation uint64, instance string) joined {
+	t.Helper()
+	l := &fakeLink{}
+	leave, err := r.Join(Member{Tenant: "maple", Site: "main", Connector: c, Generation: generation, Instance: instance, Lane: tunnelv1.Lane_LANE_BULK, Link: l})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer leave()
-	if pick(t, r, "").Link != bulk {
-		t.Error("the only link is not taken")
-	}
-	fast := join(t, r, "con_1", 1, "a")
-	for range 5 {
-		if pick(t, r, "").Link != fast.fakeLink {
-			t.Error("an exchange began on the bulk lane")
-		}
-	}
+	return joined{l, leave}
 }
 
 func TestSiteWithoutLinkWaitsBounded(t *testing.T) {

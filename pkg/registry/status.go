@@ -66,6 +66,7 @@ func (r *Registry) Leaving(tenant id.Tenant, siteID id.Site, link tunnel.Link) {
 	defer r.mu.Unlock()
 	if m := r.find(tenant, siteID, link); m != nil {
 		m.leaving = true
+		r.goneFast(r.sites[place{tenant, siteID}], m)
 	}
 }
 
