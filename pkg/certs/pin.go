@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 )
@@ -42,15 +43,16 @@ func PinnedConfig(pin, serverName string) *tls.Config {
 	// VerifyPeerCertificate, runs on resumption too.
 	c.InsecureSkipVerify = true
 	c.VerifyConnection = func(cs tls.ConnectionState) error {
-		if err := CheckPin(pin); err != nil {
-			return err
-		}
-		return verifyPinned(cs.PeerCertificates, pin, serverName)
+		return VerifyPinned(cs.PeerCertificates, pin, serverName, time.Now())
 	}
 	return c
 }
 
-func verifyPinned(chain []*x509.Certificate, pin, serverName string) error {
+// VerifyPinned judges a presented chain as PinnedConfig does, at a time of the caller's choice.
+func VerifyPinned(chain []*x509.Certificate, pin, serverName string, at time.Time) error {
+	if err := CheckPin(pin); err != nil {
+		return err
+	}
 	if len(chain) == 0 || serverName == "" {
 		return errors.New("the peer showed no certificate")
 	}
@@ -68,7 +70,7 @@ func verifyPinned(chain []*x509.Certificate, pin, serverName string) error {
 			"TLS is opened on the way, and the edge's name must be exempted from inspection there", chain[0].Issuer.String())
 	}
 	_, err := chain[0].Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: others, DNSName: serverName, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Roots: roots, Intermediates: others, DNSName: serverName, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 	return err
 }
