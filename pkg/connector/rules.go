@@ -131,6 +131,17 @@ func LoadRules(path string) (*ingress.Rules, error) {
 	return rules, err
 }
 
+// RulesAtStart returns the ingress rules that a start with this configuration would have, and where they come from. The error
+// joins every fault in a file of the connector's own.
+func (c Config) RulesAtStart() (*ingress.Rules, IngressStatus, error) {
+	c = c.withDefaults()
+	r, err := newRules(c, c.Logger)
+	if err != nil {
+		return nil, IngressStatus{From: IngressFile}, err
+	}
+	return r.first, r.status(), nil
+}
+
 // reload reads the file and puts its rules in force if they are good.
 func (r *rules) reload() {
 	r.mu.Lock()

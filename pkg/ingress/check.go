@@ -85,12 +85,27 @@ func (o *origin) engaged() bool {
 	return waiting > 0 && o.circuit.state == circuitClosed && o.health.problem == "" && o.now().Sub(o.health.answeredAt) < stallAfter
 }
 
-// check asks once.
+// check asks once and notes what came of it.
 func (o *origin) check(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, o.probe.Timeout)
 	defer cancel()
 	o.mu.Lock()
 	o.circuit.trial(o.now())
+	o.mu.Unlock()
+	status, latency, err := o.ask(ctx)
+	if err != nil {
+		// A connector that is stopping says nothing about the origin.
+		if ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+			o.unanswered(explain(err))
+		}
+		return
+	}
+	o.checked(status, latency)
+}
+
+// ask makes one request as the rule's health check says. latency is from the dial to the head of the answer.
+func (o *origin) ask(ctx context.Context) (status int, latency time.Duration, err error) {
+	o.mu.Lock()
 	host := o.checkHost
 	o.mu.Unlock()
 	req := (&http.Request{
@@ -101,16 +116,12 @@ func (o *origin) check(ctx context.Context) {
 	began := o.now()
 	resp, err := o.checks.RoundTrip(req)
 	if err != nil {
-		// A connector that is stopping says nothing about the origin.
-		if ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-			o.unanswered(explain(err))
-		}
-		return
+		return 0, 0, err
 	}
-	latency := o.now().Sub(began)
+	latency = o.now().Sub(began)
 	_, _ = io.CopyN(io.Discard, resp.Body, maxProbed)
 	_ = resp.Body.Close()
-	o.checked(resp.StatusCode, latency)
+	return resp.StatusCode, latency, nil
 }
 
 // unanswered notes a check without an answer.
