@@ -1,6 +1,6 @@
 // Command connector runs beside a clinic's server and carries it to the clinic's edge; it only ever dials out.
 //
-// Exit codes: 0 done · 1 it failed, and the error says why · 2 the command line or the configuration is wrong · 3 run: the
+// Exit codes: 0 done · 1 it failed, and the error says why; doctor: there are problems · 2 the command line or the configuration is wrong · 3 run: the
 // enrolment was revoked at the edge, and dialling on is useless · 4 ready: not ready · 5 service status: not running.
 package main
 

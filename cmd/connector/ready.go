@@ -1,15 +1,16 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport-dev/sallyport/pkg/connector"
+	"github.com/sallyport-dev/sallyport/pkg/connector/doctor"
 )
 
 func (p *program) readyCommand() *cobra.Command {
@@ -21,7 +22,9 @@ func (p *program) readyCommand() *cobra.Command {
 			if p.config.Loopback == "" {
 				return &usageError{fmt.Errorf("loopback is switched off; --loopback says where to ask")}
 			}
-			status, err := askReady(cmd, p.config.Loopback)
+			ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
+			defer cancel()
+			status, err := doctor.AskReady(ctx, p.config.Loopback)
 			if err != nil {
 				fmt.Fprintf(cmd.OutOrStdout(), "not ready: no connector answers at %s: is it running? (%v)\n", p.config.Loopback, err)
 				return &exitError{exitNotReady}
@@ -35,22 +38,6 @@ func (p *program) readyCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the answer as JSON")
 	return cmd
-}
-
-func askReady(cmd *cobra.Command, address string) (connector.Status, error) {
-	var status connector.Status
-	request, err := http.NewRequestWithContext(cmd.Context(), http.MethodGet, "http://"+address+"/ready", nil)
-	if err != nil {
-		return status, err
-	}
-	// Loopback never goes through a proxy.
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Do(request)
-	if err != nil {
-		return status, err
-	}
-	defer func() { _ = response.Body.Close() }() // it was read to its end
-	return status, json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&status)
 }
 
 func printStatus(w io.Writer, s connector.Status, asJSON bool) {

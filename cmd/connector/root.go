@@ -45,7 +45,7 @@ func newRoot() *cobra.Command {
 		p.settings[flags.Lookup(f.Flag())] = true
 	}
 	grouping(root)
-	root.AddCommand(p.enrollCommand(), p.runCommand(), p.ingressCommand(), p.readyCommand(), p.serviceCommand(), versionCommand())
+	root.AddCommand(p.enrollCommand(), p.runCommand(), p.ingressCommand(), p.readyCommand(), p.doctorCommand(), p.serviceCommand(), versionCommand())
 	return root
 }
 
