@@ -58,6 +58,7 @@ type call struct {
 	in      *body
 	release func() bool // detaches from the context
 	abort   func(error) *AbortError
+	moves   *Moves
 	// sent says that the request's end frame has left.
 	sent atomic.Bool
 	// goOn is closed when the body may be read (100 Continue); over, when nobody wants it any more.
@@ -88,6 +89,8 @@ func Do(ctx context.Context, link Opener, req *Request) (*Response, error) {
 		stream: stream, abort: abort, ended: c.ended, r: newReader(stream),
 		moves: req.Moves, direction: download, key: bodyKey{req.Head.Generation, req.Head.Exchange},
 	}
+	c.moves = req.Moves
+	c.moves.begin()
 	if err := c.send(ctx, req); err != nil {
 		c.stop(tunnel.ResetCancelled)
 		return nil, abort(err)
@@ -258,6 +261,7 @@ func (c *call) stop(code tunnel.ResetCode) {
 func (c *call) finish() {
 	c.release()
 	if c.isOver.CompareAndSwap(false, true) {
+		c.moves.end()
 		close(c.over)
 	}
 }

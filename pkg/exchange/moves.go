@@ -53,22 +53,6 @@ type Move struct {
 	Done func()
 }
 
-// MoveTo is a Move to a stream on each of links that opens one, at most wire.MaxStripes; ErrNoBulk if there is none.
-func MoveTo[L Opener](ctx context.Context, links []L) (*Move, error) {
-	move := &Move{}
-	err := error(ErrNoBulk)
-	for _, link := range links {
-		var s tunnel.Stream
-		if s, err = link.Open(ctx); err == nil {
-			move.Streams = append(move.Streams, s)
-		}
-	}
-	if len(move.Streams) == 0 {
-		return nil, err
-	}
-	return move, nil
-}
-
 // Moves says how large bodies of exchanges with one peer move to other links; all of them share it. A nil *Moves lets none: the peer did not
 // name wire.FeatureMoved.
 type Moves struct {
@@ -82,7 +66,26 @@ type Moves struct {
 	// Metrics may be nil.
 	Metrics *Metrics
 
-	moving atomic.Int64
+	// running counts exchanges with the peer, moving the bodies that this side sends on bulk, arriving those that come so.
+	running, moving, arriving atomic.Int64
+}
+
+// begin and end count an exchange.
+func (m *Moves) begin() {
+	if m != nil {
+		m.running.Add(1)
+	}
+}
+
+func (m *Moves) end() {
+	if m != nil {
+		m.running.Add(-1)
+	}
+}
+
+// unmoved is how many exchanges run whose bodies are where they began; about, for an exchange may move one in each direction.
+func (m *Moves) unmoved() int {
+	return int(max(m.running.Load()-m.moving.Load()-m.arriving.Load(), 0))
 }
 
 func (m *Moves) threshold() int64 {

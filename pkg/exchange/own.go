@@ -86,6 +86,8 @@ func (b *body) moved() error {
 		return err
 	}
 	b.lane = newInLane(stripes)
+	b.lane.moves = b.moves
+	b.moves.arriving.Add(1)
 	b.own.hold(b.lane)
 	b.moves.Metrics.noteMoved(b.direction)
 	return nil

@@ -85,6 +85,8 @@ func ServeMoving(ctx context.Context, s tunnel.Stream, h Handler, moves *Moves) 
 		stream: s, abort: abort, ended: x.ended, r: r, length: x.head.ContentLength,
 		moves: moves, direction: upload, key: bodyKey{x.head.Generation, x.head.Exchange},
 	}
+	moves.begin()
+	defer moves.end()
 	x.ctx = handling
 	x.out = newAnswer(x, moves)
 	in := x.incoming()

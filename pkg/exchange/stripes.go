@@ -55,6 +55,7 @@ func (s *stripe) head() (wire.Continuation, error) {
 // its next segment, and the one whose turn it is gets read; the others are held back by their windows. next, end and
 // finish are called by whoever reads the body, one at a time.
 type inLane struct {
+	moves   *Moves // which counts it; may be nil
 	stripes []*stripe
 	current *stripe // in whose segment the body's reader is
 
@@ -261,6 +262,11 @@ func (l *inLane) reset(code tunnel.ResetCode) {
 
 // leave ends the goroutines of the stripes, whose streams have ended or were reset.
 func (l *inLane) leave() {
-	l.once.Do(func() { close(l.left) })
+	l.once.Do(func() {
+		close(l.left)
+		if l.moves != nil {
+			l.moves.arriving.Add(-1)
+		}
+	})
 	l.running.Wait()
 }
