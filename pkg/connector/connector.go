@@ -36,7 +36,7 @@ type Connector struct {
 	logger   *zap.Logger
 	ingress  *ingress.Ingress
 	rules    *rules
-	links    *links
+	links    *edges
 	gate     *gate
 	status   net.Listener
 	metrics  *metric.Registry
@@ -57,10 +57,6 @@ func New(cfg Config) (*Connector, error) {
 	if err := errors.Join(errState, errRules); err != nil {
 		return nil, err
 	}
-	target, err := cfg.Target(identity)
-	if err != nil {
-		return nil, err
-	}
 	instance := make([]byte, 16)
 	_, _ = rand.Read(instance) // never fails: it ends the process instead
 
@@ -77,7 +73,10 @@ func New(cfg Config) (*Connector, error) {
 		handler = cfg.Handler
 	}
 	c.gate = newGate(identity, open.Pinned.Verifier(token.Assertion), open.Clock.Now, handler, logger, cfg.Metrics)
-	c.links = newLinks(cfg, identity, target, open, c.gate, c.origins, logger)
+	var err error
+	if c.links, err = newEdges(shared{cfg: cfg, identity: identity, open: open, gate: c.gate, origins: c.origins, logger: logger}); err != nil {
+		return nil, err
+	}
 	if cfg.Loopback == "" {
 		return c, nil
 	}

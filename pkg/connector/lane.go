@@ -135,7 +135,7 @@ func (l *lane) serve(ctx context.Context, h *held) {
 	var streams sync.WaitGroup
 	streams.Go(func() { l.gate.serve(h.Link) })
 	err := h.Serve(ctx, controlclient.Handlers{
-		Revoke: l.gate.revoke, Origins: l.origins, Drain: func(within time.Duration) { l.drained(h, within) },
+		Revoke: l.gate.revoke, Origins: l.origins, Edges: l.listed, Drain: func(within time.Duration) { l.drained(h, within) },
 	})
 	l.drop(h)
 	l.mu.Lock()

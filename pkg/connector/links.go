@@ -26,14 +26,15 @@ const (
 	freshTrip = 10 * time.Second
 )
 
-// links is the set of links to the edge: a lane for exchanges, and one for large bodies over TCP connections of their own.
+// links is the set of links to one edge: a lane for exchanges, and one for large bodies over TCP connections of their own.
 type links struct {
+	edge     string // its URL
+	listed   func(*tunnelv1.Edges)
 	open     controlclient.Config
 	identity Identity
 	gate     *gate
 	origins  func() []*tunnelv1.OriginHealth
 	logger   *zap.Logger
-	up       *prometheus.GaugeVec
 	attempts *prometheus.CounterVec
 	lanes    []*lane
 	fixed    string // Config.Transport
@@ -43,13 +44,24 @@ type links struct {
 	leaving bool
 }
 
-func newLinks(cfg Config, identity Identity, target tunnel.Target, open controlclient.Config, g *gate, origins func() []*tunnelv1.OriginHealth, logger *zap.Logger) *links {
+// shared is what the links to all edges have in common.
+type shared struct {
+	cfg      Config
+	identity Identity
+	open     controlclient.Config
+	gate     *gate
+	origins  func() []*tunnelv1.OriginHealth
+	listed   func(*tunnelv1.Edges)
+	logger   *zap.Logger
+	attempts *prometheus.CounterVec
+}
+
+func newLinks(s *shared, edge string, target tunnel.Target) *links {
 	l := &links{
-		open: open, identity: identity, gate: g, origins: origins, logger: logger, fixed: cfg.Transport,
-		up:       cfg.Metrics.Gauge("sallyport_link_up", "Links to the edge that had a round trip in the last 10 s.", "lane", "transport"),
-		attempts: cfg.Metrics.Counter("sallyport_link_attempts_total", "Attempts to open a link, by lane and outcome.", "lane", "result"),
+		edge: edge, listed: s.listed, open: s.open, identity: s.identity, gate: s.gate, origins: s.origins,
+		logger: s.logger.With(zap.String("edge", edge)), fixed: s.cfg.Transport, attempts: s.attempts,
 	}
-	d := newDialers(cfg, target)
+	d := newDialers(s.cfg, target)
 	l.lanes = append(l.lanes, newLane(l, tunnelv1.Lane_LANE_FAST, d.fast))
 	if d.bulk != nil {
 		l.lanes = append(l.lanes, newLane(l, tunnelv1.Lane_LANE_BULK, d.bulk))
@@ -94,7 +106,6 @@ func (l *links) run(ctx context.Context) error {
 			}
 		})
 	}
-	wg.Go(func() { l.measure(ctx) })
 	wg.Wait()
 	if errors.Is(context.Cause(ctx), ErrRevoked) {
 		return ErrRevoked
@@ -102,37 +113,19 @@ func (l *links) run(ctx context.Context) error {
 	return nil
 }
 
-// measure keeps the gauge true: a link is counted while its last round trip is fresh.
-func (l *links) measure(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		l.count()
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// count sets the gauge from what is up now; a metrics page asks for it, too.
-func (l *links) count() {
+// count adds the links that had a round trip lately, by lane and transport.
+func (l *links) count(up map[[2]string]float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	up := map[[2]string]float64{}
 	for _, lane := range l.lanes {
 		for _, transport := range []string{TransportQUIC, TransportWebSocket} {
-			up[[2]string{laneName(lane.kind), transport}] = 0
+			up[[2]string{laneName(lane.kind), transport}] += 0
 		}
 	}
 	for _, h := range l.held {
 		if _, fresh := h.trip(); fresh {
 			up[[2]string{laneName(h.lane), h.Info().Transport}]++
 		}
-	}
-	for labels, n := range up {
-		l.up.WithLabelValues(labels[0], labels[1]).Set(n)
 	}
 }
 
@@ -165,7 +158,6 @@ func (l *links) hold(h *held) {
 	l.held = append(l.held, h)
 	leaving := l.leaving
 	l.mu.Unlock()
-	l.count()
 	if leaving {
 		_ = h.Leave(0)
 	}
@@ -180,7 +172,6 @@ func (l *links) drop(h *held) {
 		}
 	}
 	l.mu.Unlock()
-	l.count()
 }
 
 // leave tells the edge to send no more exchanges on any link. None is opened after it.

@@ -35,7 +35,7 @@ func (l *links) status() []LinkStatus {
 	for _, h := range all {
 		trip, up := h.trip()
 		out = append(out, LinkStatus{
-			Edge: l.identity.Edge, Lane: laneName(h.lane), Transport: h.Info().Transport, Up: up, Generation: h.Generation,
+			Edge: l.edge, Lane: laneName(h.lane), Transport: h.Info().Transport, Up: up, Generation: h.Generation,
 			RoundTripMS: float64(trip.Microseconds()) / 1000, Since: h.since, draining: l.isDraining(h), trip: trip,
 		})
 	}

@@ -8,9 +8,11 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sallyport-dev/sallyport/pkg/control/controlserver"
 	"github.com/sallyport-dev/sallyport/pkg/log"
 	"github.com/sallyport-dev/sallyport/pkg/mail"
 	"github.com/sallyport-dev/sallyport/pkg/route"
+	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
 )
 
 // Config is everything that can be set of an edge. The keys are the YAML file's; flags and environment variables follow from
@@ -26,6 +28,9 @@ type Config struct {
 	PublicPort int `conf:"public_port" help:"port that the world sees, if it is not listen's"`
 	// QUIC can be switched off where UDP cannot reach the edge; connectors then use WebSocket.
 	QUIC bool `conf:"quic" help:"take connectors over UDP"`
+	// Edges is the list of edges on one store that connectors may link to, this one among them; each holds links to two of them.
+	// None: connectors are told nothing and stay where they are. Write this edge alone to end a longer list.
+	Edges []EdgeAddress `conf:"edges"`
 	// Loopback serves /metrics and /ready; it must be a loopback address.
 	Loopback string `conf:"loopback" help:"loopback address for /metrics and /ready"`
 	// Certificates are PEM files, read again when they change. Without any, the local CA that init made issues them.
@@ -38,6 +43,14 @@ type Config struct {
 type Certificate struct {
 	Cert string `yaml:"cert"`
 	Key  string `yaml:"key"`
+}
+
+// EdgeAddress is one edge of the list.
+type EdgeAddress struct {
+	// URL is https://host or https://host:port, as connectors reach it.
+	URL string `yaml:"url"`
+	// Weight is the share of connectors that prefer it, 1 to 1000; 0 or none means 1.
+	Weight uint32 `yaml:"weight"`
 }
 
 // Default is the configuration of an edge that nobody configured.
@@ -67,6 +80,9 @@ func (c *Config) Validate() error {
 		if pair.Cert == "" || pair.Key == "" {
 			faults = append(faults, fmt.Errorf("certificates[%d]: both cert and key are needed", i))
 		}
+	}
+	if _, err := controlserver.CheckEdges(c.edges()); err != nil {
+		faults = append(faults, fmt.Errorf("edges: %w", err))
 	}
 	if c.StateDir == "" {
 		faults = append(faults, errors.New("state_dir: is empty"))
@@ -115,4 +131,13 @@ func (c *Config) port(listening net.Addr) string {
 		return ""
 	}
 	return ":" + strconv.Itoa(port)
+}
+
+// edges is the list as it is sent; empty for none.
+func (c *Config) edges() []*tunnelv1.EdgeAddress {
+	var list []*tunnelv1.EdgeAddress
+	for _, e := range c.Edges {
+		list = append(list, &tunnelv1.EdgeAddress{Url: e.URL, Weight: max(e.Weight, 1)})
+	}
+	return list
 }

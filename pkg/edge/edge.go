@@ -151,6 +151,9 @@ func (e *Edge) assembleTunnel(context.Context) error {
 	e.control = controlserver.New(controlserver.Config{
 		Keyring: e.keyring, Enroll: e.store.Enroll(), Registry: e.registry, Ingress: e.store.Ingress(), Logger: e.logger, Metrics: e.metrics,
 	})
+	if err := e.control.SetEdges(e.config.edges()); err != nil {
+		return err
+	}
 	quic, err := e.listenQUIC()
 	if err != nil {
 		return err

@@ -81,6 +81,8 @@ type Server struct {
 	sources  *sources
 	ingress  ingressRules
 
+	edges edgeList
+
 	mu       sync.Mutex // guards all below
 	links    map[tunnel.Link]struct{}
 	draining bool

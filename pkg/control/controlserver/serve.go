@@ -34,6 +34,7 @@ func (s *Server) serve(ctx context.Context, a *admission) {
 	logger := s.logger(a)
 	logger.Info("connector linked", zap.String("software", a.hello.GetSoftware()), zap.Stringer("lane", a.hello.GetLane()))
 	up := s.cfg.Now()
+	s.tellEdges(a)
 
 	silent := patience * s.cfg.Heartbeat
 	watchdog := time.AfterFunc(silent, func() {
