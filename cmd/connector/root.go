@@ -17,6 +17,7 @@ type program struct {
 	config     connector.Config
 	configFile string
 	showConfig bool
+	shown      conf.Settings
 	// settings are the flags that are configuration keys; a command's own flag of the same name is none.
 	settings map[*pflag.Flag]bool
 }
@@ -45,7 +46,7 @@ func newRoot() *cobra.Command {
 		p.settings[flags.Lookup(f.Flag())] = true
 	}
 	grouping(root)
-	root.AddCommand(p.enrollCommand(), p.runCommand(), p.ingressCommand(), p.readyCommand(), p.doctorCommand(), p.serviceCommand(), versionCommand())
+	root.AddCommand(p.enrollCommand(), p.runCommand(), p.ingressCommand(), p.readyCommand(), p.doctorCommand(), p.diagCommand(), p.serviceCommand(), versionCommand())
 	return root
 }
 
@@ -61,6 +62,7 @@ func (p *program) load(cmd *cobra.Command) error {
 	if err != nil {
 		return &usageError{err}
 	}
+	p.shown = settings
 	if p.showConfig {
 		fmt.Fprint(cmd.OutOrStdout(), settings)
 		return &exitError{0}

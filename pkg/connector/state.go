@@ -75,25 +75,34 @@ func (i Identity) check() error {
 
 // LoadState reads identity and key. A key that others may read is refused, as is a directory without one.
 func LoadState(dir string) (Identity, ed25519.PrivateKey, error) {
-	text, err := os.ReadFile(filepath.Join(dir, identityFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return Identity{}, nil, fmt.Errorf("%s holds no enrolment: run the line that `edge connector invite` prints", dir)
-	}
+	i, err := ReadIdentity(dir)
 	if err != nil {
-		return Identity{}, nil, fmt.Errorf("state: %w", err)
-	}
-	var i Identity
-	if err := json.Unmarshal(text, &i); err != nil {
-		return Identity{}, nil, fmt.Errorf("state: %s: %w", identityFile, err)
-	}
-	if err := i.check(); err != nil {
-		return Identity{}, nil, fmt.Errorf("state: %s: %w", identityFile, err)
+		return Identity{}, nil, err
 	}
 	key, err := loadKey(dir)
 	if err != nil {
 		return Identity{}, nil, err
 	}
 	return i, key, nil
+}
+
+// ReadIdentity reads the identity alone.
+func ReadIdentity(dir string) (Identity, error) {
+	text, err := os.ReadFile(filepath.Join(dir, identityFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Identity{}, fmt.Errorf("%s holds no enrolment: run the line that `edge connector invite` prints", dir)
+	}
+	if err != nil {
+		return Identity{}, fmt.Errorf("state: %w", err)
+	}
+	var i Identity
+	if err := json.Unmarshal(text, &i); err != nil {
+		return Identity{}, fmt.Errorf("state: %s: %w", identityFile, err)
+	}
+	if err := i.check(); err != nil {
+		return Identity{}, fmt.Errorf("state: %s: %w", identityFile, err)
+	}
+	return i, nil
 }
 
 func loadKey(dir string) (ed25519.PrivateKey, error) {
