@@ -111,29 +111,6 @@ func (e enrolment) SetFrozen(ctx context.Context, tenant id.Tenant, c id.Connect
 	})
 }
 
-// NextGeneration refuses a revoked connector (fault.Denied): whatever raced with the revocation ends here. It appends
-// nothing to the change log: no cache holds generations, and every opening of a link would wake them all.
-func (e enrolment) NextGeneration(ctx context.Context, c id.Connector) (uint64, error) {
-	var generation int64
-	err := e.db.update(ctx, func(ctx context.Context, tx *tx) error {
-		err := tx.QueryRowContext(ctx, `UPDATE connectors SET generation = generation + 1
-			WHERE id = $1 AND revoked = 0 RETURNING generation`, c).Scan(&generation)
-		if !missing(err) {
-			return err
-		}
-		if _, err := scanConnector(tx.QueryRowContext(ctx, selectConnector+`WHERE id = $1`, c)); missing(err) {
-			return noConnector()
-		} else if err != nil {
-			return err
-		}
-		return fault.New(fault.Denied, "connector %s is revoked", c)
-	})
-	if err != nil {
-		return 0, err
-	}
-	return uint64(generation), nil
-}
-
 func scanConnector(r row) (c enroll.Connector, err error) {
 	var key []byte
 	var created, revoked int64

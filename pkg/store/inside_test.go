@@ -15,7 +15,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/tenant"
 )
 
-func opened(t *testing.T) *DB {
+func opened(t testing.TB) *DB {
 	t.Helper()
 	sealer, err := secret.NewSealer(bytes.Repeat([]byte{1}, 32))
 	if err != nil {
@@ -29,7 +29,7 @@ func opened(t *testing.T) *DB {
 	return db
 }
 
-func run(t *testing.T, db *DB, query string, args ...any) {
+func run(t testing.TB, db *DB, query string, args ...any) {
 	t.Helper()
 	if _, err := db.writer.ExecContext(t.Context(), query, args...); err != nil {
 		t.Fatal(err)

@@ -40,11 +40,13 @@ type DB struct {
 	writer *sql.DB
 	reader *sql.DB
 
-	sealer  *secret.Sealer
-	now     func() time.Time
-	hot     statements
-	changed atomic.Pointer[func()]
-	lock    *os.File
+	sealer *secret.Sealer
+	now    func() time.Time
+	hot    statements
+
+	generations *generations
+	changed     atomic.Pointer[func()]
+	lock        *os.File
 }
 
 // Open opens the store, locks it for this process and brings its schema up to date. It refuses, with words for the
@@ -55,7 +57,7 @@ func Open(ctx context.Context, cfg Config, sealer *secret.Sealer) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", cfg.Path, err)
 	}
-	db := &DB{sealer: sealer, now: cfg.Now, lock: lock}
+	db := &DB{sealer: sealer, now: cfg.Now, lock: lock, generations: newGenerations()}
 	if db.now == nil {
 		db.now = time.Now
 	}

@@ -1,0 +1,48 @@
+package store
+
+import (
+	"context"
+	"testing"
+
+	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/id"
+)
+
+func TestGenerationsShareATransaction(t *testing.T) {
+	db := opened(t)
+	run(t, db, `PRAGMA foreign_keys = 0`)
+	for _, c := range []id.Connector{"con_a", "con_b", "con_revoked"} {
+		run(t, db, `INSERT INTO connectors (tenant, id, site, public_key, created, revoked, frozen, generation)
+			VALUES ('maple', $1, 'main', '', 0, $2, '', 6)`, c, c == "con_revoked")
+	}
+	var all []*issue
+	for _, c := range []id.Connector{"con_a", "con_unknown", "con_revoked", "con_b", "con_a"} {
+		all = append(all, &issue{connector: c, done: make(chan struct{})})
+	}
+	db.generations.asked = append(db.generations.asked, all...)
+	if err := (enrolment{db}).issue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int64{7, 0, 0, 7, 8} {
+		if !all[i].answered() || all[i].generation != want || (all[i].err == nil) != (want != 0) {
+			t.Errorf("%s: generation %d, %v; want %d, with the first transaction", all[i].connector, all[i].generation, all[i].err, want)
+		}
+	}
+	if !fault.Is(all[1].err, fault.NotFound) || !fault.Is(all[2].err, fault.Denied) {
+		t.Error("one unknown, one revoked:", all[1].err, all[2].err)
+	}
+}
+
+// A caller that goes while another one writes is let go, and takes no number.
+func TestGenerationWaitIsBounded(t *testing.T) {
+	db := opened(t)
+	db.generations.turn <- struct{}{}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := (enrolment{db}).NextGeneration(ctx, "con_a"); err == nil {
+		t.Fatal("a number for a caller that had gone")
+	}
+	if n := len(db.generations.take()); n != 0 {
+		t.Fatalf("%d still ask", n)
+	}
+}
