@@ -21,6 +21,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"sync"
 	"time"
 
@@ -47,6 +48,13 @@ const (
 	DefaultPending   = 256
 )
 
+// Too many in their handshake: each that comes too late is told a time of its own in this range, so that they do not come
+// back together.
+const (
+	soonestRetry = time.Second
+	latestRetry  = 5 * time.Second
+)
+
 // proofBytes is the length of nonces and of the exporter's output.
 const proofBytes = 32
 
@@ -61,7 +69,7 @@ type Config struct {
 	Handshake time.Duration
 	// Heartbeat is how often connectors are told to send one; a link without any for ten times as long is closed.
 	Heartbeat time.Duration
-	// Pending is how many links may be in their handshake at a time; default 256.
+	// Pending is how many links may be in their handshake at a time; default 256. See DESIGN.md.
 	Pending int
 	// Now is the clock; default time.Now.
 	Now    func() time.Time
@@ -170,10 +178,12 @@ func (s *Server) enter(link tunnel.Link) error {
 		return nil
 	default:
 		s.exit(link)
-		_ = link.Close(tunnel.Reason{Code: tunnel.ReasonRefused, Message: "too many links are being opened", RetryAfter: 5 * time.Second})
+		_ = link.Close(tunnel.Reason{Code: tunnel.ReasonRefused, Message: "too many links are being opened", RetryAfter: retryAfter()})
 		return fmt.Errorf("link refused: %d in their handshake", s.cfg.Pending)
 	}
 }
+
+func retryAfter() time.Duration { return soonestRetry + mathrand.N(latestRetry-soonestRetry) }
 
 func (s *Server) exit(link tunnel.Link) {
 	s.mu.Lock()
