@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -28,18 +29,22 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/enroll"
 	"github.com/sallyport-dev/sallyport/pkg/secret"
 	"github.com/sallyport-dev/sallyport/pkg/store"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/quiclink"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/wslink"
 	adminv1 "github.com/sallyport-dev/sallyport/proto/admin/v1"
 )
 
 const (
 	fleetSize = 1000
+	lanes     = 2 // a link each
 	fleetEnv  = "SALLYPORT_BENCH_FLEET"
 	settle    = 5 * time.Second
 	backLimit = 2 * time.Minute
 )
 
-// fleet says where the states of the connectors are that run in one process.
-type fleet struct{ Dir, Ingress string }
+// fleet says where the states of the connectors are that run in one process, and where the edge listens.
+type fleet struct{ Dir, Ingress, Edge string }
 
 func (f fleet) member(i int) string { return filepath.Join(f.Dir, strconv.Itoa(i)) }
 
@@ -57,6 +62,7 @@ func runFleet() error {
 	for i := range fleetSize {
 		c := connector.Default()
 		c.StateDir, c.Ingress, c.Loopback = f.member(i), f.Ingress, ""
+		c.QUIC, c.WebSocket = f.dialers(i)
 		member, err := connector.New(*c)
 		if err != nil {
 			return fmt.Errorf("connector %d: %w", i, err)
@@ -69,6 +75,19 @@ func runFleet() error {
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// dialers give each connector an address of its own, as clinics have: the edge's limits are for one address.
+func (f fleet) dialers(i int) (overQUIC, overTCP tunnel.Dialer) {
+	own := net.IPv4(127, 1, byte(i>>8), byte(i))
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: own}}
+	socket := func(context.Context, netip.AddrPort) (net.PacketConn, error) {
+		return net.ListenUDP("udp4", &net.UDPAddr{IP: own})
+	}
+	connect := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return dialer.DialContext(ctx, network, f.Edge)
+	}
+	return &quiclink.Dialer{Socket: socket}, &wslink.Dialer{Connect: connect}
 }
 
 // enrolFleet registers the connectors in the store of an edge that is not running: an edge rightly takes one enrolment a
@@ -139,7 +158,7 @@ func (b *bench) idle(ctx context.Context) error {
 	if err := s.enrol(ctx); err != nil {
 		return err
 	}
-	f := fleet{Dir: s.file("members"), Ingress: s.file("ingress.yaml")}
+	f := fleet{Dir: s.file("members"), Ingress: s.file("ingress.yaml"), Edge: s.listen}
 	p.programs[0].stop()
 	if err := s.enrolFleet(ctx, f); err != nil {
 		return err
@@ -162,7 +181,8 @@ func (b *bench) idle(ctx context.Context) error {
 		return err
 	}
 	p.programs = append(p.programs, members)
-	if _, _, err := s.allLinked(ctx, p); err != nil {
+	linked, err := s.allLinked(ctx, p)
+	if err != nil {
 		return err
 	}
 	pause(settle)
@@ -170,26 +190,23 @@ func (b *bench) idle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	links, err := s.linkCount(ctx)
-	if err != nil {
-		return err
-	}
 	edge.stop()
 	if p.programs[0], err = b.start(s.serveEdge()); err != nil {
 		return err
 	}
-	back, answers, err := s.allLinked(ctx, p)
+	again, err := s.allLinked(ctx, p)
 	if err != nil {
 		return err
 	}
-	perConnector, perLink := (after-before)/fleetSize/1024, float64(links)/fleetSize
-	slices.Sort(answers)
-	p50, worst := answers[len(answers)/2].Seconds()*ms, answers[len(answers)-1].Seconds()*ms
-	seconds, asked := back.Seconds(), float64(len(answers))
+	perConnector, perLink := (after-before)/fleetSize/1024, float64(linked.links)/fleetSize
+	slices.Sort(again.answers)
+	p50, worst := again.answers[len(again.answers)/2].Seconds()*ms, again.answers[len(again.answers)-1].Seconds()*ms
+	some, whole, asked := again.some.Seconds(), again.whole.Seconds(), float64(len(again.answers))
 	b.report.add(&table{
-		Name: "idle", Columns: []string{"KiB resident/connector", "links/connector", "all back s", "strangers asked", "answer p50 ms", "slowest ms"},
-		Note: fmt.Sprintf("%d idle connectors: what each adds to the edge's resident memory; how long until the last is back after a restart of the edge, and what a stranger's page took meanwhile", fleetSize),
-		Rows: []row{{Name: "us", Figures: []*float64{&perConnector, &perLink, &seconds, &asked, &p50, &worst}}},
+		Name:    "idle",
+		Columns: []string{"KiB resident/connector", "links/connector", "all back s", "with all links s", "strangers asked", "answer p50 ms", "slowest ms"},
+		Note:    fmt.Sprintf("%d idle connectors: what each adds to the edge's resident memory; how long until the last is back after a restart of the edge, and what a stranger's page took meanwhile", fleetSize),
+		Rows:    []row{{Name: "us", Figures: []*float64{&perConnector, &perLink, &some, &whole, &asked, &p50, &worst}}},
 	})
 	return nil
 }
@@ -204,56 +221,67 @@ func resident(p *program) (float64, error) {
 	return pages * float64(os.Getpagesize()), err
 }
 
-// linked is how many connectors have a link, and how many links there are.
-func (s *sallyport) linked(ctx context.Context) (connectors, links int, err error) {
+// linked is how many connectors have a link, how many have one for each lane, and how many links there are.
+func (s *sallyport) linked(ctx context.Context) (some, whole, links int, err error) {
 	resp, err := adminapi.Dial(s.file("edge/admin.sock")).ListConnectors(ctx, &adminv1.ListConnectorsRequest{Tenant: "bench"})
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	for _, c := range resp.Connectors {
-		if links += len(c.Links); len(c.Links) > 0 {
-			connectors++
+		links += len(c.Links)
+		if len(c.Links) > 0 {
+			some++
+		}
+		if len(c.Links) >= lanes {
+			whole++
 		}
 	}
-	return connectors, links, nil
+	return some, whole, links, nil
 }
 
-func (s *sallyport) linkCount(ctx context.Context) (int, error) {
-	_, links, err := s.linked(ctx)
-	return links, err
+// back is how a fleet came to an edge.
+type back struct {
+	some, whole time.Duration   // until every connector had a link, and one for each lane
+	links       int             // there are then
+	answers     []time.Duration // what a stranger's page took meanwhile
 }
 
-// allLinked waits until every connector has a link, and asks for a page as a stranger meanwhile, each time over a connection
+// allLinked waits until every connector has its links, and asks for a page as a stranger meanwhile, each time over a connection
 // of its own, from the moment that the edge's admin socket answers.
-func (s *sallyport) allLinked(ctx context.Context, p *path) (took time.Duration, answers []time.Duration, err error) {
+func (s *sallyport) allLinked(ctx context.Context, p *path) (b back, err error) {
 	ctx, cancel := context.WithTimeout(ctx, backLimit)
 	defer cancel()
 	began := time.Now()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	for n := 0; n < fleetSize; {
+	members := p.programs[len(p.programs)-1]
+	for some, whole := 0, 0; whole < fleetSize; {
 		select {
 		case <-ctx.Done():
-			return 0, nil, fmt.Errorf("%d of %d connectors have a link after %s: %w; %s", n, fleetSize, time.Since(began).Round(time.Second), ctx.Err(), p.programs[len(p.programs)-1].tail())
-		case <-p.programs[len(p.programs)-1].done:
-			return 0, nil, fmt.Errorf("the fleet ended: %s", p.programs[len(p.programs)-1].tail())
+			return b, fmt.Errorf("%d of %d connectors have a link, %d have all, after %s: %w; %s",
+				some, fleetSize, whole, time.Since(began).Round(time.Second), ctx.Err(), members.tail())
+		case <-members.done:
+			return b, fmt.Errorf("the fleet ended: %s", members.tail())
 		case <-tick.C:
 		}
 		var refused *connect.Error
-		now, _, err := s.linked(ctx)
+		some, whole, b.links, err = s.linked(ctx)
 		if errors.As(err, &refused) && refused.Code() == connect.CodeUnavailable {
 			continue // it has not begun yet
 		} else if err != nil && ctx.Err() == nil {
-			return 0, nil, err
+			return b, err
 		}
-		n = now
+		if b.some == 0 && some >= fleetSize {
+			b.some = time.Since(began)
+		}
 		answer, err := s.stranger(ctx)
 		if err != nil {
-			return 0, nil, fmt.Errorf("a stranger's page while %d connectors are linked: %w", n, err)
+			return b, fmt.Errorf("a stranger's page while %d connectors are linked: %w", some, err)
 		}
-		answers = append(answers, answer)
+		b.answers = append(b.answers, answer)
 	}
-	return time.Since(began), answers, nil
+	b.whole = time.Since(began)
+	return b, nil
 }
 
 // stranger asks for the app without a session; any answer of the edge's own is one.
