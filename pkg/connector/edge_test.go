@@ -183,7 +183,7 @@ type origin struct {
 	*httptest.Server
 	mu   sync.Mutex
 	seen []string
-	hold chan struct{} // requests for /slow wait for it
+	hold chan struct{} // requests for /slow wait for it, and those for /image after a MiB
 }
 
 func newOrigin(t testing.TB) *origin {
@@ -197,6 +197,15 @@ func newOrigin(t testing.TB) *origin {
 		}
 		if r.URL.Path == "/slow" {
 			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-o.hold:
+			case <-r.Context().Done():
+				return
+			}
+		}
+		if r.URL.Path == "/image" {
+			_, _ = w.Write(make([]byte, 1<<20))
 			_ = http.NewResponseController(w).Flush()
 			select {
 			case <-o.hold:
@@ -227,7 +236,7 @@ type clinic struct {
 }
 
 // newClinic enrols a connector at e and runs it until the test ends.
-func newClinic(t testing.TB, e *testEdge, transport string) *clinic {
+func newClinic(t testing.TB, e *testEdge, transport string, tune ...func(*connector.Config)) *clinic {
 	t.Helper()
 	dir := t.TempDir()
 	c := &clinic{origin: newOrigin(t), identity: e.enrol(filepath.Join(dir, "state")), ended: make(chan error, 1)}
@@ -239,11 +248,15 @@ func newClinic(t testing.TB, e *testEdge, transport string) *clinic {
 	c.config = connector.Config{
 		StateDir: filepath.Join(dir, "state"), Ingress: rules, Loopback: "127.0.0.1:0", Transport: transport, DrainTimeout: 10 * time.Second,
 	}
+	for _, f := range tune {
+		f(&c.config)
+	}
 	var err error
 	c.Connector, err = connector.New(c.config)
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.Hurry()
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stop = cancel
 	go func() { c.ended <- c.Run(ctx) }()

@@ -60,7 +60,7 @@ func newEdges(s shared) (*edges, error) {
 		up: s.cfg.Metrics.Gauge("sallyport_link_up", "Links to edges that had a round trip in the last 10 s.", "lane", "transport"),
 	}
 	e.attempts = s.cfg.Metrics.Counter("sallyport_link_attempts_total", "Attempts to open a link, by lane and outcome.", "lane", "result")
-	e.listed = e.learn
+	e.listed, e.shrink = e.learn, defaultShrinking()
 	own, err := s.cfg.Target(s.identity)
 	if err != nil {
 		return nil, err

@@ -188,7 +188,7 @@ func serving(t *testing.T, g *gate) (*pipeLink, func()) {
 	t.Helper()
 	l := &pipeLink{incoming: make(chan tunnel.Stream)}
 	var wg sync.WaitGroup
-	wg.Go(func() { g.serve(&controlclient.Link{Link: l, Generation: 7}) })
+	wg.Go(func() { g.serve(&controlclient.Link{Link: l, Generation: 7}, &work{}) })
 	return l, func() {
 		l.End(&tunnel.ClosedError{Reason: tunnel.Reason{Code: tunnel.ReasonLost}})
 		wg.Wait()

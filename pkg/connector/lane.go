@@ -1,8 +1,10 @@
 package connector
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,7 +29,8 @@ type held struct {
 	*controlclient.Link
 	lane  tunnelv1.Lane
 	since time.Time
-	// draining is set when the edge empties it: it serves what comes until the edge closes it. Guarded by lane.mu.
+	work  work
+	// draining is set when the edge or this side empties it: it serves what comes until it closes. Guarded by lane.mu.
 	draining bool
 }
 
@@ -37,9 +40,9 @@ func (h *held) trip() (took time.Duration, fresh bool) {
 	return took, !at.IsZero() && time.Since(at) <= freshTrip
 }
 
-// lane keeps one link of its kind up. It is the one place that waits between attempts.
+// lane keeps links of its kind up: one, and more under load. It is the one place that waits between attempts.
 //
-//	no link → dial → serve ─ drain notice → dial the next one ─ the edge closes the old one
+//	too few → dial → serve ─ drain notice → dial the next one ─ the edge closes the old one
 //	   ↑        │ failed       │ ended
 //	   └─ wait ─┴──────────────┘
 type lane struct {
@@ -50,14 +53,20 @@ type lane struct {
 
 	mu      sync.Mutex // guards all below
 	backoff tunnel.Backoff
-	serving int       // links that are up and not draining
+	size    size
+	linger  time.Duration
+	serving []*held   // links that are up and not draining
 	due     time.Time // when the next attempt may be made
 	revoked bool
 	problem string // why the lane has no link; empty while it has
 }
 
-func newLane(l *links, kind tunnelv1.Lane, dial dialFunc) *lane {
-	return &lane{links: l, kind: kind, dial: dial, waken: make(chan struct{}, 1)}
+func newLane(l *links, kind tunnelv1.Lane, dial dialFunc, shrink shrinking) *lane {
+	s := size{most: maxFast, load: fastLoad, quiet: shrink.fast}
+	if kind == tunnelv1.Lane_LANE_BULK {
+		s = size{most: maxBulk, quiet: shrink.bulk}
+	}
+	return &lane{links: l, kind: kind, dial: dial, size: s, linger: shrink.linger, waken: make(chan struct{}, 1)}
 }
 
 func (l *lane) wake() {
@@ -67,12 +76,17 @@ func (l *lane) wake() {
 	}
 }
 
-// run dials whenever the lane has no link that takes exchanges, until ctx ends or the enrolment is revoked.
+// run dials whenever the lane has too few links that take exchanges, and gives up those that are too many, until ctx ends or the
+// enrolment is revoked.
 func (l *lane) run(ctx context.Context) error {
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	for ctx.Err() == nil {
-		wait, revoked := l.next(time.Now())
+		wait, surplus, revoked := l.next(time.Now())
+		if surplus != nil {
+			serving.Go(func() { l.retire(surplus) })
+			continue
+		}
 		switch {
 		case revoked:
 			return ErrRevoked
@@ -94,18 +108,66 @@ func (l *lane) run(ctx context.Context) error {
 // idle is how long a lane that needs nothing waits for a wake.
 const idle = time.Hour
 
-// next tells how long to wait before the next attempt, 0 for now.
-func (l *lane) next(now time.Time) (wait time.Duration, revoked bool) {
+// next tells how long to wait before the next attempt, 0 for now, or which link is one too many; that one takes nothing new from
+// now on.
+func (l *lane) next(now time.Time) (wait time.Duration, surplus *held, revoked bool) {
 	leaving := l.isLeaving()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case l.revoked:
-		return 0, true
-	case l.serving > 0 || leaving:
-		return idle, false
+	if l.revoked {
+		return 0, nil, true
 	}
-	return max(l.due.Sub(now), 0), false
+	if leaving {
+		return idle, nil, false
+	}
+	running := 0
+	for _, h := range l.serving {
+		running += h.demand()
+	}
+	want := l.size.step(now, running, len(l.serving))
+	switch {
+	case len(l.serving) > want:
+		return 0, l.surplus(), false
+	case len(l.serving) == want:
+		return l.size.watch(running), nil, false
+	}
+	return max(l.due.Sub(now), 0), nil, false
+}
+
+// surplus takes the link out that has the least to do; the caller holds mu.
+func (l *lane) surplus() *held {
+	least := slices.MinFunc(l.serving, func(a, b *held) int {
+		return cmp.Compare(a.work.in.Load()+a.work.out.Load(), b.work.in.Load()+b.work.out.Load())
+	})
+	l.empty(least)
+	return least
+}
+
+// empty counts a link no longer; the caller holds mu.
+func (l *lane) empty(h *held) {
+	h.draining = true
+	l.serving = slices.DeleteFunc(l.serving, func(other *held) bool { return other == h })
+}
+
+// retire closes a link that is one too many once nothing has run on it for a while, so that nothing is lost.
+func (l *lane) retire(h *held) {
+	l.gate.peers.retire(h.Link)
+	if err := h.Leave(0); err != nil {
+		return // it has ended
+	}
+	tick := time.NewTicker(l.linger / 10)
+	defer tick.Stop()
+	for quiet := 0; quiet < 10; quiet++ {
+		select {
+		case <-h.Done():
+			return
+		case <-tick.C:
+		}
+		if !h.work.idle() {
+			quiet = 0
+		}
+	}
+	_ = h.Close(tunnel.Reason{Code: tunnel.ReasonGoodbye, Message: "the load needs fewer links"})
 }
 
 // attempt dials once and leaves a link that is up to a goroutine of its own.
@@ -119,11 +181,11 @@ func (l *lane) attempt(ctx context.Context, serving *sync.WaitGroup) {
 		return
 	}
 	l.attempts.WithLabelValues(laneName(l.kind), "up").Inc()
-	h := &held{Link: link, lane: l.kind, since: time.Now()}
+	h := &held{Link: link, lane: l.kind, since: time.Now(), work: work{woken: l.wake, load: int64(l.size.load)}}
 	l.logger.Info("link up", zap.String("lane", laneName(l.kind)), zap.String("transport", link.Info().Transport),
 		zap.Uint64("generation", link.Generation), zap.Duration("clock_offset", l.open.Clock.Offset()))
 	l.mu.Lock()
-	l.serving++
+	l.serving = append(l.serving, h)
 	l.problem = ""
 	l.mu.Unlock()
 	l.hold(h)
@@ -133,7 +195,7 @@ func (l *lane) attempt(ctx context.Context, serving *sync.WaitGroup) {
 // serve serves one link until it ends.
 func (l *lane) serve(ctx context.Context, h *held) {
 	var streams sync.WaitGroup
-	streams.Go(func() { l.gate.serve(h.Link) })
+	streams.Go(func() { l.gate.serve(h.Link, &h.work) })
 	err := h.Serve(ctx, controlclient.Handlers{
 		Revoke: l.gate.revoke, Origins: l.origins, Edges: l.listed, Drain: func(within time.Duration) { l.drained(h, within) },
 	})
@@ -141,7 +203,7 @@ func (l *lane) serve(ctx context.Context, h *held) {
 	l.mu.Lock()
 	replaced := h.draining
 	if !replaced {
-		l.serving--
+		l.empty(h)
 	}
 	l.mu.Unlock()
 	if ctx.Err() == nil && !replaced {
@@ -155,8 +217,7 @@ func (l *lane) drained(h *held, within time.Duration) {
 	l.logger.Info("the edge drains", zap.String("lane", laneName(l.kind)), zap.Duration("within", within))
 	l.mu.Lock()
 	if !h.draining {
-		h.draining = true
-		l.serving--
+		l.empty(h)
 		l.backoff = tunnel.Backoff{}
 		l.due = time.Now().Add(l.backoff.Next(time.Now(), 0, 0))
 		if most := min(replaceWithin, within/4); within > 0 && time.Until(l.due) > most {

@@ -54,6 +54,7 @@ type shared struct {
 	listed   func(*tunnelv1.Edges)
 	logger   *zap.Logger
 	attempts *prometheus.CounterVec
+	shrink   shrinking
 }
 
 func newLinks(s *shared, edge string, target tunnel.Target) *links {
@@ -62,9 +63,9 @@ func newLinks(s *shared, edge string, target tunnel.Target) *links {
 		logger: s.logger.With(zap.String("edge", edge)), fixed: s.cfg.Transport, attempts: s.attempts,
 	}
 	d := newDialers(s.cfg, target)
-	l.lanes = append(l.lanes, newLane(l, tunnelv1.Lane_LANE_FAST, d.fast))
+	l.lanes = append(l.lanes, newLane(l, tunnelv1.Lane_LANE_FAST, d.fast, s.shrink))
 	if d.bulk != nil {
-		l.lanes = append(l.lanes, newLane(l, tunnelv1.Lane_LANE_BULK, d.bulk))
+		l.lanes = append(l.lanes, newLane(l, tunnelv1.Lane_LANE_BULK, d.bulk, s.shrink))
 	}
 	return l
 }

@@ -67,7 +67,7 @@ func (l *links) explain() map[string]string {
 	}
 	for _, lane := range l.lanes {
 		lane.mu.Lock()
-		if lane.serving == 0 && lane.problem != "" {
+		if len(lane.serving) == 0 && lane.problem != "" {
 			why := "no link: " + lane.problem
 			if lane.kind == tunnelv1.Lane_LANE_BULK {
 				why = "TCP does not reach the edge: large bodies share the fast lane: " + lane.problem

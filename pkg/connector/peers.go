@@ -33,7 +33,7 @@ func newPeers(metrics *metric.Registry) *peers {
 }
 
 // join counts a link in until leave. moves is nil where the edge did not name the feature.
-func (p *peers) join(link *controlclient.Link) (moves *exchange.Moves, leave func()) {
+func (p *peers) join(link *controlclient.Link, w *work) (moves *exchange.Moves, leave func()) {
 	if !link.Moved {
 		return nil, func() {}
 	}
@@ -46,8 +46,18 @@ func (p *peers) join(link *controlclient.Link) (moves *exchange.Moves, leave fun
 		p.all[key] = one
 	}
 	one.count++
-	one.lanes.Add(link.Link, link.Lane == tunnelv1.Lane_LANE_BULK)
+	one.lanes.Add(link.Link, link.Lane == tunnelv1.Lane_LANE_BULK, w.moving)
 	return one.lanes.Moves(), func() { p.leave(key, one, link) }
+}
+
+// retire gives no new body to a link.
+func (p *peers) retire(link *controlclient.Link) {
+	p.mu.Lock()
+	one := p.all[peerKey{link.Edge, link.Generation}]
+	p.mu.Unlock()
+	if one != nil {
+		one.lanes.Remove(link.Link)
+	}
 }
 
 func (p *peers) leave(key peerKey, one *peer, link *controlclient.Link) {

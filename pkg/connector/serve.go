@@ -55,12 +55,12 @@ func newGate(identity Identity, verifier token.Verifier, now func() time.Time, h
 	}
 }
 
-// serve takes exchanges from a link until it ends, and returns when all of them have.
-func (g *gate) serve(link *controlclient.Link) {
+// serve takes exchanges from a link until it ends, and returns when all of them have. What runs is counted in w.
+func (g *gate) serve(link *controlclient.Link, w *work) {
 	// Streams end with their link; the context ends what the handler does for them.
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	moves, leave := g.peers.join(link)
+	moves, leave := g.peers.join(link, w)
 	defer leave()
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -72,9 +72,10 @@ func (g *gate) serve(link *controlclient.Link) {
 		}
 		select {
 		case g.slots <- struct{}{}:
+			w.begin(&w.in)
 			all.Go(func() {
-				defer func() { <-g.slots }()
-				g.stream(ctx, link, stream, moves)
+				defer func() { <-g.slots; w.in.Add(-1) }()
+				g.stream(ctx, link, stream, moves, w)
 			})
 		default:
 			g.refused.WithLabelValues("busy").Inc()
@@ -84,7 +85,7 @@ func (g *gate) serve(link *controlclient.Link) {
 }
 
 // stream serves one stream that the edge opened.
-func (g *gate) stream(ctx context.Context, link *controlclient.Link, s tunnel.Stream, moves *exchange.Moves) {
+func (g *gate) stream(ctx context.Context, link *controlclient.Link, s tunnel.Stream, moves *exchange.Moves, w *work) {
 	err := s.SetReadDeadline(time.Now().Add(kindTimeout))
 	kind, errKind := wire.ReadKind(s)
 	if err = errors.Join(err, errKind); err != nil {
@@ -92,7 +93,8 @@ func (g *gate) stream(ctx context.Context, link *controlclient.Link, s tunnel.St
 		return
 	}
 	if kind == wire.StreamContinuation && moves != nil {
-		if err := moves.Continuations.Accept(s); err != nil {
+		w.begin(&w.in)
+		if err := moves.Continuations.Accept(&counted{Stream: s, done: func() { w.in.Add(-1) }}); err != nil {
 			g.refused.WithLabelValues("continuation").Inc()
 		}
 		return

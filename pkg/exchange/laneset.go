@@ -22,7 +22,7 @@ type LaneSet struct {
 
 	mu     sync.Mutex // guards all below
 	fast   []tunnel.Link
-	bulk   []tunnel.Link
+	bulk   []bulkLink
 	probed time.Time
 }
 
@@ -42,12 +42,22 @@ func (s *LaneSet) Moves() *Moves { return s.moves }
 // Pacing tells how bulk is paced now.
 func (s *LaneSet) Pacing() pace.State { return s.pacer.State() }
 
-// Add adds a link.
-func (s *LaneSet) Add(link tunnel.Link, bulk bool) {
+// bulkLink is a link that bodies move to.
+type bulkLink struct {
+	tunnel.Link
+	moving func(delta int)
+}
+
+// Add adds a link. moving, if it is set, is told for a bulk link of each body that this side begins (1) or ends (-1) to send on
+// it, and of none that begins after Remove; it must not block, nor call the set.
+func (s *LaneSet) Add(link tunnel.Link, bulk bool, moving func(delta int)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if bulk {
-		s.bulk = append(s.bulk, link)
+		if moving == nil {
+			moving = func(int) {}
+		}
+		s.bulk = append(s.bulk, bulkLink{link, moving})
 		return
 	}
 	s.fast = append(s.fast, link)
@@ -57,26 +67,37 @@ func (s *LaneSet) Add(link tunnel.Link, bulk bool) {
 func (s *LaneSet) Remove(link tunnel.Link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	same := func(l tunnel.Link) bool { return l == link }
-	s.fast, s.bulk = slices.DeleteFunc(s.fast, same), slices.DeleteFunc(s.bulk, same)
+	s.fast = slices.DeleteFunc(s.fast, func(l tunnel.Link) bool { return l == link })
+	s.bulk = slices.DeleteFunc(s.bulk, func(l bulkLink) bool { return l.Link == link })
 }
 
 // Move implements Lanes: a stream on each bulk link that opens one, all paced as one body.
 func (s *LaneSet) Move(ctx context.Context) (*Move, error) {
 	s.mu.Lock()
-	links := slices.Clone(s.bulk)
+	links := slices.Clone(s.bulk[:min(len(s.bulk), wire.MaxStripes)])
+	tell(links, 1)
 	s.mu.Unlock()
-	move, err := moveTo(ctx, links[:min(len(links), wire.MaxStripes)])
+	move, err := moveTo(ctx, links)
 	if err != nil {
+		tell(links, -1)
 		return nil, err
 	}
 	flow := s.pacer.Flow()
-	move.Wait, move.Done = flow.Wait, flow.Close
+	move.Wait, move.Done = flow.Wait, func() {
+		flow.Close()
+		tell(links, -1)
+	}
 	return move, nil
 }
 
+func tell(links []bulkLink, delta int) {
+	for _, l := range links {
+		l.moving(delta)
+	}
+}
+
 // moveTo is a Move to a stream on each of links that opens one; ErrNoBulk if there is none.
-func moveTo(ctx context.Context, links []tunnel.Link) (*Move, error) {
+func moveTo(ctx context.Context, links []bulkLink) (*Move, error) {
 	move := &Move{}
 	err := error(ErrNoBulk)
 	for _, link := range links {

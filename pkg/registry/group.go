@@ -47,7 +47,7 @@ func (r *Registry) enter(m *Member) *group {
 		r.group[key] = g
 	}
 	g.count++
-	g.lanes.Add(m.Link, m.Lane == tunnelv1.Lane_LANE_BULK)
+	g.lanes.Add(m.Link, m.Lane == tunnelv1.Lane_LANE_BULK, nil)
 	return g
 }
 

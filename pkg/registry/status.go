@@ -60,12 +60,15 @@ func (r *Registry) Heard(tenant id.Tenant, siteID id.Site, link tunnel.Link, ori
 	}
 }
 
-// Leaving takes no more exchanges on a link whose connector said that it stops; those that run go on.
+// Leaving takes no more exchanges, and no more large bodies, on a link that its connector gives up; those that run go on.
 func (r *Registry) Leaving(tenant id.Tenant, siteID id.Site, link tunnel.Link) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if m := r.find(tenant, siteID, link); m != nil {
 		m.leaving = true
+		if m.group != nil {
+			m.group.lanes.Remove(link)
+		}
 		r.goneFast(r.sites[place{tenant, siteID}], m)
 	}
 }

@@ -19,6 +19,8 @@ const Version = 1
 const (
 	// FeatureMoved: a body may go on on streams of other links (frames Moved, Continuation, Segment).
 	FeatureMoved = "moved"
+	// FeatureBBR, of the edge alone: it sends on this link's socket with BBR.
+	FeatureBBR = "bbr"
 )
 
 // The first byte on every stream says what it carries. An unknown kind resets that stream, never the link.

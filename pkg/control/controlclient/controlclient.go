@@ -86,6 +86,8 @@ type Link struct {
 	Edge string
 	// Moved says that large bodies may move between the links to this process: both sides named wire.FeatureMoved.
 	Moved bool
+	// BBR says that the edge sends on this link with BBR congestion control.
+	BBR bool
 
 	control *control
 	cfg     Config
@@ -201,6 +203,7 @@ func (l *Link) register(exporter []byte) error {
 	l.claimed.set(h.GetEdgeTimeMs())
 	// An edge that does not say which process it is cannot have several links told to be one process's.
 	l.Edge, l.Moved = h.GetInstance(), h.GetInstance() != "" && slices.Contains(h.GetFeatures(), wire.FeatureMoved)
+	l.BBR = slices.Contains(h.GetFeatures(), wire.FeatureBBR)
 	proof, err := token.SignLinkProof(l.cfg.Key, l.cfg.Connector, h.GetNonce(), exporter)
 	if err != nil {
 		return err

@@ -140,7 +140,7 @@ func (s *Server) prove(ctx context.Context, a *admission) error {
 	nonce := make([]byte, proofBytes)
 	_, _ = rand.Read(nonce) // never fails: it ends the process instead
 	err = a.control.send(&tunnelv1.Control{Message: &tunnelv1.Control_Hello{Hello: &tunnelv1.Hello{
-		Versions: []uint32{wire.Version}, Features: []string{wire.FeatureMoved}, Instance: s.instance, EdgeTimeMs: s.cfg.Now().UnixMilli(), Nonce: nonce,
+		Versions: []uint32{wire.Version}, Features: features(a.link), Instance: s.instance, EdgeTimeMs: s.cfg.Now().UnixMilli(), Nonce: nonce,
 	}}})
 	if err != nil {
 		return err
@@ -162,6 +162,15 @@ func (s *Server) prove(ctx context.Context, a *admission) error {
 	}
 	a.connector, a.register = known, m.GetRegister()
 	return standing(known)
+}
+
+// features names what this edge does on a link.
+func features(link tunnel.Link) []string {
+	names := []string{wire.FeatureMoved}
+	if link.Info().Congestion == wire.FeatureBBR { // the kernel's name
+		names = append(names, wire.FeatureBBR)
+	}
+	return names
 }
 
 // standing refuses a connector that proved its key and may not come in all the same.

@@ -1,0 +1,25 @@
+package connector
+
+import "time"
+
+// What tests wait for in place of the usual times.
+const (
+	testQuiet  = 300 * time.Millisecond
+	TestLinger = 100 * time.Millisecond
+)
+
+// Hurry gives links up after testQuiet of low load, and TestLinger without work.
+func (c *Connector) Hurry() {
+	c.links.shrink = shrinking{fast: testQuiet, bulk: testQuiet, linger: TestLinger}
+}
+
+// Retiring is how many links take nothing new.
+func (c *Connector) Retiring() int {
+	n := 0
+	for _, s := range c.links.status() {
+		if s.draining {
+			n++
+		}
+	}
+	return n
+}
