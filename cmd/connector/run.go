@@ -5,7 +5,6 @@ import (
 	"fmt"
 	stdlog "log"
 	"os"
-	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/pkg/connector"
 	"github.com/sallyport-dev/sallyport/pkg/log"
+	"github.com/sallyport-dev/sallyport/pkg/service"
 )
 
 func (p *program) enrollCommand() *cobra.Command {
@@ -63,31 +63,8 @@ func (p *program) runCommand() *cobra.Command {
 			if addr := c.StatusAddr(); addr != nil {
 				logger.Info("status served", zap.Stringer("loopback", addr))
 			}
-			defer onHangup(c.Reload)()
+			defer service.OnSignal(syscall.SIGHUP, c.Reload)()
 			return c.Run(cmd.Context())
 		},
-	}
-}
-
-// onHangup calls f for each SIGHUP, one at a time, until stop is called.
-func onHangup(f func()) (stop func()) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			select {
-			case <-hangups:
-				f()
-			case <-done:
-				return
-			}
-		}
-	}()
-	return func() {
-		signal.Stop(hangups)
-		close(done)
-		<-ended
 	}
 }

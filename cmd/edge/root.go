@@ -29,6 +29,8 @@ type program struct {
 	tenant     string
 	// settings are the flags that are configuration keys; a command's own flag of the same name is none.
 	settings map[*pflag.Flag]bool
+	// given are those that were given.
+	given map[string]string
 }
 
 func newRoot() *cobra.Command {
@@ -104,13 +106,13 @@ func (p *program) load(out io.Writer, flags *pflag.FlagSet) error {
 	if !slices.Contains([]string{"table", "json", "yaml"}, p.output) { // before anything is changed
 		return fmt.Errorf("--output %q: use table, json or yaml", p.output)
 	}
-	given := map[string]string{}
+	p.given = map[string]string{}
 	flags.Visit(func(f *pflag.Flag) {
 		if p.settings[f] {
-			given[f.Name] = f.Value.String()
+			p.given[f.Name] = f.Value.String()
 		}
 	})
-	settings, err := conf.Load(&p.config, conf.Options{File: p.configFile, Flags: given})
+	settings, err := conf.Load(&p.config, conf.Options{File: p.configFile, Flags: p.given})
 	if err != nil {
 		return err
 	}
@@ -119,6 +121,13 @@ func (p *program) load(out io.Writer, flags *pflag.FlagSet) error {
 		return errShown
 	}
 	return nil
+}
+
+// reload reads the configuration again, as load did; flags and environment are the program's for good.
+func (p *program) reload() (edge.Config, error) {
+	fresh := edge.Default()
+	_, err := conf.Load(&fresh, conf.Options{File: p.configFile, Flags: p.given})
+	return fresh, err
 }
 
 // client returns the running edge's API.

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	stdlog "log"
 	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport-dev/sallyport/pkg/edge"
 	"github.com/sallyport-dev/sallyport/pkg/log"
+	"github.com/sallyport-dev/sallyport/pkg/service"
 )
 
 func (p *program) initCommand() *cobra.Command {
@@ -31,8 +33,10 @@ func (p *program) initCommand() *cobra.Command {
 func (p *program) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Run the edge", Args: cobra.NoArgs,
+		Long: "Serves until SIGTERM or Ctrl-C. The configuration file is read again when it changes, and at SIGHUP: certificates,\n" +
+			"mail and log.level change at once, other keys with a restart. A file with a fault changes nothing.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			logger, err := log.New(os.Stderr, p.config.Log.Format, p.config.Log.Level)
+			logger, setLevel, err := log.NewAdjustable(os.Stderr, p.config.Log.Format, p.config.Log.Level)
 			if err != nil {
 				return err
 			}
@@ -42,6 +46,8 @@ func (p *program) serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			e.Follow(edge.Source{File: p.configFile, Load: p.reload, SetLevel: setLevel})
+			defer service.OnSignal(syscall.SIGHUP, e.Reload)()
 			return e.Run(cmd.Context())
 		},
 	}

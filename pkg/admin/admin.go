@@ -61,8 +61,9 @@ type Config struct {
 	EdgeURL  string
 	// Port is what a browser adds to a host, ":8443", or empty for 443.
 	Port string
-	// CAPin is the pin for enrolment lines; empty when the edge's certificate is public.
-	CAPin  string
+	// CAPin returns the pin for enrolment lines; empty when the edge's certificate is public. It is asked each time, because
+	// certificates change. nil is empty.
+	CAPin  func() string
 	Now    func() time.Time
 	Logger *zap.Logger
 }

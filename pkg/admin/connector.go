@@ -21,7 +21,7 @@ func (s *Service) InviteConnector(ctx context.Context, t id.Tenant, site id.Site
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	if command, err = enroll.Line(s.EdgeURL, code, s.CAPin); err != nil {
+	if command, err = enroll.Line(s.EdgeURL, code, s.pin()); err != nil {
 		return "", time.Time{}, err
 	}
 	s.done("connector invite", t, log.Site(site))
@@ -69,4 +69,11 @@ func (s *Service) RevokeSession(ctx context.Context, t id.Tenant, ses id.Session
 	}
 	s.done("session revoke", t, log.Session(ses), zap.String("by", "operator"))
 	return nil
+}
+
+func (s *Service) pin() string {
+	if s.CAPin == nil {
+		return ""
+	}
+	return s.CAPin()
 }

@@ -32,13 +32,20 @@ func (s *Service) AddUser(ctx context.Context, t id.Tenant, rawEmail string, qui
 	if quiet {
 		return u, false, nil
 	}
-	if s.Mail == nil {
+	switch err := s.send(ctx, s.Texts.Invitation(email, clinic.Name, "https://"+clinic.SignInHost+s.Port+"/")); {
+	case errors.Is(err, mail.ErrNoServer):
 		return u, false, fault.New(fault.Unavailable, "%s is added, but not invited: no mail server is configured (mail.host)", email)
-	}
-	if err := s.Mail.Send(ctx, s.Texts.Invitation(email, clinic.Name, "https://"+clinic.SignInHost+s.Port+"/")); err != nil {
+	case err != nil:
 		return u, false, fault.New(fault.Unavailable, "%s is added, but the invitation was not sent; try `edge mail test %s`", email, email).Because(err)
 	}
 	return u, true, nil
+}
+
+func (s *Service) send(ctx context.Context, msg mail.Message) error {
+	if s.Mail == nil {
+		return mail.ErrNoServer
+	}
+	return s.Mail.Send(ctx, msg)
 }
 
 // ListUsers lists a clinic's people.
@@ -76,10 +83,10 @@ func (s *Service) TestMail(ctx context.Context, to string) error {
 	if err != nil {
 		return fault.New(fault.Invalid, "e-mail address %q: %s", to, err)
 	}
-	if s.Mail == nil {
+	switch err := s.send(ctx, s.Texts.Test(email)); {
+	case errors.Is(err, mail.ErrNoServer):
 		return fault.New(fault.Unavailable, "no mail server is configured: set mail.host in the edge's configuration")
-	}
-	if err := s.Mail.Send(ctx, s.Texts.Test(email)); err != nil {
+	case err != nil:
 		words := err.Error()
 		var refused *mail.SendError
 		if errors.As(err, &refused) {

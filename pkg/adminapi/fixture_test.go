@@ -87,7 +87,7 @@ func serve(t *testing.T, change ...func(*admin.Config)) *world {
 		Connectors: w.db.Enroll(), Inviter: enroll.NewService(w.db.Enroll(), time.Now), Minter: w.keys, Mail: w.post,
 		Texts: mail.English(), Links: registry.New(registry.Config{Logger: logger, Metrics: metric.New()}), EdgeHost: "edge.example",
 		Rules: w.db.Ingress(), Running: noLinks{},
-		EdgeURL: "https://edge.example:8443", Port: ":8443", CAPin: "", Logger: logger,
+		EdgeURL: "https://edge.example:8443", Port: ":8443", Logger: logger,
 	}
 	for _, f := range change {
 		f(&config)

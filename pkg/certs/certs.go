@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,9 +46,11 @@ type Config struct {
 // Manager answers TLS handshakes. It is safe for concurrent use.
 type Manager struct {
 	cfg    Config
-	files  []*file
 	issuer *issuer // nil without a local CA
 	loaded atomic.Pointer[[]*tls.Certificate]
+
+	mu    sync.Mutex // guards files and what is in them
+	files []*file
 
 	failures *prometheus.CounterVec
 	expires  *prometheus.GaugeVec
@@ -75,6 +78,8 @@ func New(cfg Config) (*Manager, error) {
 		m.failures = cfg.Metrics.Counter("sallyport_certificates_reload_failures_total", "Changed certificate files that could not be used; the last good ones stay in use.")
 		m.expires = cfg.Metrics.Gauge("sallyport_certificates_expiry_seconds", "Unix time at which the first certificate from a file ends.")
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if err := m.open(); err != nil {
 		return nil, fmt.Errorf("certificates: %w", err)
 	}
@@ -83,14 +88,11 @@ func New(cfg Config) (*Manager, error) {
 
 func (m *Manager) open() error {
 	var faults []error
-	for _, p := range m.cfg.Pairs {
-		f := &file{pair: p}
-		if _, err := f.load(m.cfg.Now()); err != nil {
-			faults = append(faults, err)
-			continue
-		}
-		m.files = append(m.files, f)
+	files, err := m.read(m.cfg.Pairs)
+	if err != nil {
+		faults = append(faults, err)
 	}
+	m.files = files
 	if m.cfg.LocalCA != "" {
 		ca, err := openCA(m.cfg.LocalCA, m.cfg.Now())
 		if err != nil {
@@ -101,6 +103,37 @@ func (m *Manager) open() error {
 	}
 	m.publish()
 	return errors.Join(faults...)
+}
+
+// read reads every pair; the error joins what is wrong with any.
+func (m *Manager) read(pairs []Pair) ([]*file, error) {
+	files, faults := make([]*file, 0, len(pairs)), []error(nil)
+	for _, p := range pairs {
+		f := &file{pair: p}
+		if _, err := f.load(m.cfg.Now()); err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		files = append(files, f)
+	}
+	return files, errors.Join(faults...)
+}
+
+// Replace serves the certificates of these pairs from now on, and none of the pairs before. If one of them cannot be used the
+// error says why, and nothing has changed.
+func (m *Manager) Replace(pairs []Pair) error {
+	if len(pairs) == 0 && m.issuer == nil {
+		return errors.New("certificates: give certificate files or a local CA")
+	}
+	files, err := m.read(pairs)
+	if err != nil {
+		return fmt.Errorf("certificates: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.files = files
+	m.publish()
+	return nil
 }
 
 // Run looks for changed files until ctx ends.
@@ -118,6 +151,8 @@ func (m *Manager) Run(ctx context.Context) error {
 }
 
 func (m *Manager) reload() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	changed := false
 	for _, f := range m.files {
 		fresh, err := f.load(m.cfg.Now())
@@ -138,6 +173,7 @@ func (m *Manager) reload() {
 	}
 }
 
+// publish shows the files' certificates to handshakes; the caller holds mu.
 func (m *Manager) publish() {
 	all := make([]*tls.Certificate, 0, len(m.files))
 	var first time.Time

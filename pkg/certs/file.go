@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// file is a pair on disk and what was last read from it. It belongs to the goroutine that runs the Manager.
+// file is a pair on disk and what was last read from it. Manager.mu guards it.
 type file struct {
 	pair Pair
 	seen [2]stamp // of the certificate and key when they were last looked at

@@ -116,3 +116,15 @@ func FuzzLoad(f *testing.F) {
 		_, _, _ = load(t, text, nil, nil)
 	})
 }
+
+func TestChangedNamesTheKeysThatDiffer(t *testing.T) {
+	a, b := defaults(), defaults()
+	a.Certs = []pair{} // as good as none
+	if keys := conf.Changed(a, b); len(keys) != 0 {
+		t.Errorf("%v differ", keys)
+	}
+	b.Listen, b.Hosts, b.Mail.Password = ":1", []string{"a"}, secret.Redact("other")
+	if got := strings.Join(conf.Changed(a, b), " "); got != "listen hosts mail.password" {
+		t.Errorf("%s", got)
+	}
+}

@@ -49,6 +49,22 @@ func Fields(dst any) []*Field {
 	return fields
 }
 
+// Changed lists the keys whose values differ between two structs of one type with `conf:"key"` tags, in the order of the
+// struct. It panics, as Fields does, on what is none.
+func Changed[T any](a, b *T) []string {
+	var keys []string
+	others := Fields(b)
+	for i, f := range Fields(a) {
+		if f.value.Kind() == reflect.Slice && f.value.Len()+others[i].value.Len() == 0 {
+			continue // a list that is empty is as good as none
+		}
+		if !reflect.DeepEqual(f.value.Interface(), others[i].value.Interface()) {
+			keys = append(keys, f.Key)
+		}
+	}
+	return keys
+}
+
 func fieldsOf(dst any) ([]*Field, error) {
 	v := reflect.ValueOf(dst)
 	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sallyport-dev/sallyport/pkg/certs"
 	"github.com/sallyport-dev/sallyport/pkg/control/controlserver"
 	"github.com/sallyport-dev/sallyport/pkg/log"
 	"github.com/sallyport-dev/sallyport/pkg/mail"
@@ -114,6 +115,15 @@ func loopbackOnly(address string) error {
 
 // Socket is where the admin API listens.
 func (c *Config) Socket() string { return filepath.Join(c.StateDir, "admin.sock") }
+
+// pairs are the certificates' files.
+func (c *Config) pairs() []certs.Pair {
+	var out []certs.Pair
+	for _, pair := range c.Certificates {
+		out = append(out, certs.Pair{CertFile: pair.Cert, KeyFile: pair.Key})
+	}
+	return out
+}
 
 func (c *Config) masterKey() string { return filepath.Join(c.StateDir, "master.key") }
 func (c *Config) database() string  { return filepath.Join(c.StateDir, "sallyport.db") }

@@ -65,13 +65,17 @@ type Edge struct {
 	control  *controlserver.Server
 	links    *links
 
-	mailer *mail.Mailer // nil without a mail server
+	mailer mail.Outlet
 	outbox *mail.Queue
+
+	reloader reloader // config is what was started with; what has changed since is here
 }
 
 // New opens the store and the sockets and assembles everything; nothing is served before Run. ctx bounds New alone.
 func New(ctx context.Context, config Config, logger *zap.Logger) (*Edge, error) {
 	e := &Edge{config: config, logger: logger, metrics: metric.New()}
+	e.reloader.edge, e.reloader.running = e, config
+	e.reloader.results = e.metrics.Counter("sallyport_config_reload_total", "Times that the configuration was read again and had changed, by what became of it.", "result")
 	for _, step := range []func(context.Context) error{
 		e.openStore, e.openPort, e.openMail, e.assembleTunnel, e.assembleRequests, e.follow,
 	} {
@@ -111,10 +115,7 @@ func (e *Edge) openStore(ctx context.Context) (err error) {
 }
 
 func (e *Edge) openPort(ctx context.Context) (err error) {
-	c := certs.Config{HostAllowed: e.routes.Known, Logger: e.logger, Metrics: e.metrics}
-	for _, pair := range e.config.Certificates {
-		c.Pairs = append(c.Pairs, certs.Pair{CertFile: pair.Cert, KeyFile: pair.Key})
-	}
+	c := certs.Config{HostAllowed: e.routes.Known, Pairs: e.config.pairs(), Logger: e.logger, Metrics: e.metrics}
 	if len(c.Pairs) == 0 {
 		c.LocalCA = e.config.localCA()
 	}
@@ -125,24 +126,16 @@ func (e *Edge) openPort(ctx context.Context) (err error) {
 	return err
 }
 
-// noMail answers for a mail server that is not configured.
-type noMail struct{}
-
-func (noMail) Send(context.Context, mail.Message) error {
-	return errors.New("no mail server is configured (mail.host)")
-}
-
-func (e *Edge) openMail(context.Context) (err error) {
-	sender := mail.Sender(noMail{})
-	if e.config.Mail.Host != "" {
-		if e.mailer, err = mail.New(e.config.Mail); err != nil {
-			return err
-		}
-		sender = e.mailer
-	} else {
+func (e *Edge) openMail(context.Context) error {
+	mailer, err := mail.FromConfig(e.config.Mail)
+	if err != nil {
+		return err
+	}
+	e.mailer.Use(mailer)
+	if mailer == nil {
 		e.logger.Warn("no mail server is configured: nobody can sign in by an e-mailed code")
 	}
-	e.outbox = mail.NewQueue(mail.QueueConfig{Sender: sender, Logger: e.logger, Metrics: e.metrics})
+	e.outbox = mail.NewQueue(mail.QueueConfig{Sender: &e.mailer, Logger: e.logger, Metrics: e.metrics})
 	return nil
 }
 

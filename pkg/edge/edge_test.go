@@ -37,6 +37,13 @@ func running(t *testing.T, c Config) *Edge {
 	if err != nil {
 		t.Fatal(err)
 	}
+	serving(t, e)
+	return e
+}
+
+// serving runs an edge until the test ends.
+func serving(t *testing.T, e *Edge) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- e.Run(ctx) }()
@@ -51,7 +58,6 @@ func running(t *testing.T, c Config) *Edge {
 			t.Error("the edge does not end")
 		}
 	})
-	return e
 }
 
 // handshake opens TLS to the edge for a host and returns the certificate that it shows.

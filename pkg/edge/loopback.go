@@ -26,13 +26,16 @@ type readiness struct {
 	Reason string `json:"reason,omitempty"`
 	Links  int    `json:"links"`
 	Hosts  int    `json:"hosts"`
+	// Config says why the newest configuration is not in force, "rejected: …" or "needs edge restart: KEYS"; requests are judged
+	// and recorded all the same.
+	Config string `json:"config,omitempty"`
 }
 
 // ready answers 200 when requests can be judged and recorded, that is when the store answers and its changes are followed.
 func (e *Edge) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
-	answer := readiness{Status: "ready", Links: len(e.registry.Members("")), Hosts: e.routes.Load().Hosts()}
+	answer := readiness{Status: "ready", Links: len(e.registry.Members("")), Hosts: e.routes.Load().Hosts(), Config: e.reloader.status()}
 	status := http.StatusOK
 	if _, err := e.follower.CaughtUp(ctx); err != nil {
 		answer.Status, answer.Reason, status = "not ready", "the store does not answer", http.StatusServiceUnavailable

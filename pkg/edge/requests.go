@@ -81,14 +81,10 @@ func (e *Edge) tunnelHost() http.Handler {
 // admin is what the admin socket leads to.
 func (e *Edge) admin() *admin.Service {
 	port := e.config.port(e.Addr())
-	c := admin.Config{
+	return admin.New(admin.Config{
 		Tenants: e.store.Tenants(), Identity: e.store.Identity(), Sessions: e.store.Sessions(), Tokens: e.store.Services(),
 		Connectors: e.store.Enroll(), Inviter: enroll.NewService(e.store.Enroll(), time.Now), Minter: e.keyring, Texts: mail.English(),
 		Links: e.registry, Rules: e.store.Ingress(), Running: e.control, EdgeHost: e.config.Host, EdgeURL: "https://" + e.config.Host + port, Port: port,
-		CAPin: e.certs.Pin(e.config.Host), Logger: e.logger,
-	}
-	if e.mailer != nil {
-		c.Mail = e.mailer
-	}
-	return admin.New(c)
+		CAPin: func() string { return e.certs.Pin(e.config.Host) }, Mail: &e.mailer, Logger: e.logger,
+	})
 }

@@ -36,6 +36,7 @@ func (e *Edge) Run(ctx context.Context) error {
 		{Name: "changes", Run: e.follower.Run},
 		{Name: "housekeeping", Run: e.housekeeping},
 		{Name: "certificates", Run: e.certs.Run},
+		{Name: "configuration", Run: e.reloader.run},
 		{Name: "mail", Run: e.outbox.Run, Drain: e.outbox.Drain},
 		{Name: "administration", Run: func(ctx context.Context) error { return adminapi.New(e.admin(), e.logger).Serve(ctx, socket) }},
 		{Name: "loopback", Run: func(ctx context.Context) error { return serveLoopback(ctx, loopback, e.loopbackHandler(), e.logger) }},

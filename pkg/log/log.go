@@ -32,15 +32,29 @@ func (c Config) Validate() error {
 
 // New returns a logger that writes lines to w. Unknown formats and levels are errors.
 func New(w io.Writer, format, level string) (*zap.Logger, error) {
-	lvl, err := parseLevel(level)
+	logger, _, err := NewAdjustable(w, format, level)
+	return logger, err
+}
+
+// NewAdjustable is New with a way to change the level, of this logger and all that were made from it, while they are in use.
+func NewAdjustable(w io.Writer, format, level string) (logger *zap.Logger, setLevel func(level string) error, err error) {
+	first, err := parseLevel(level)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	enc, err := encoder(format)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), lvl)), nil
+	current := zap.NewAtomicLevelAt(first)
+	setLevel = func(level string) error {
+		next, err := parseLevel(level)
+		if err == nil {
+			current.SetLevel(next)
+		}
+		return err
+	}
+	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), current)), setLevel, nil
 }
 
 func parseLevel(level string) (zapcore.Level, error) {

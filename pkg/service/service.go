@@ -1,5 +1,5 @@
 // Package service owns how the two programs run under systemd: their units, and telling the service manager how it goes
-// (sd_notify(3)). It does not decide when a program is ready, and runs nothing but systemctl when it is asked to install.
+// (sd_notify(3)), and acting on its signals. It does not decide when a program is ready, and runs nothing but systemctl when it is asked to install.
 package service
 
 import (

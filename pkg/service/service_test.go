@@ -33,7 +33,8 @@ func TestUnitsRunUnprivilegedAndHardened(t *testing.T) {
 	}{
 		ConnectorUnit: {connector, append(both, "StateDirectory=sallyport-connector", "ExecReload=kill -HUP $MAINPID",
 			"CapabilityBoundingSet=", "RestartPreventExitStatus=3")},
-		EdgeUnit: {edge, append(both, "StateDirectory=sallyport-edge", "LoadCredential=edge.yaml:/etc/sallyport/edge.yaml",
+		EdgeUnit: {edge, append(both, "StateDirectory=sallyport-edge",
+			"ExecStart=/usr/local/bin/edge serve --config /etc/sallyport/edge.yaml --state-dir %S/sallyport-edge", "ExecReload=kill -HUP $MAINPID",
 			"CapabilityBoundingSet=CAP_NET_BIND_SERVICE")},
 	} {
 		lines := strings.Split(row.text, "\n")
