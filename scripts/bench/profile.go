@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -20,7 +21,8 @@ import (
 )
 
 // The programs that ship serve no profiles. For one, this binary runs as edge or connector itself: the same packages with
-// the same configuration, under the runtime's profiler from start to end.
+// the same configuration, under the runtime's profiler from start to end; memory and goroutines as they are when it is told to
+// stop.
 const (
 	profileEnv = "SALLYPORT_BENCH_PROFILE"
 	stateEnv   = "SALLYPORT_BENCH_STATE"
@@ -36,9 +38,29 @@ func profiled(program func(context.Context) error) error {
 	if err := pprof.StartCPUProfile(file); err != nil {
 		return err
 	}
+	memory := make(chan error, 1)
+	context.AfterFunc(ctx, func() { memory <- profileMemory(os.Getenv(profileEnv)) })
 	err = program(ctx)
 	pprof.StopCPUProfile()
+	if ctx.Err() != nil {
+		err = errors.Join(err, <-memory)
+	}
 	return errors.Join(err, file.Close())
+}
+
+// profileMemory writes what is held and which goroutines there are, beside the profile of the processor time.
+func profileMemory(beside string) error {
+	runtime.GC()
+	for _, kind := range []string{"heap", "goroutine"} {
+		file, err := os.Create(strings.TrimSuffix(beside, ".pprof") + "." + kind + ".pprof")
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(pprof.Lookup(kind).WriteTo(file, 0), file.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func runEdge(ctx context.Context) error {
