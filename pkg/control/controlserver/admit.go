@@ -85,7 +85,7 @@ func (s *Server) admit(ctx context.Context, link tunnel.Link) (*admission, error
 	if err := errors.Join(stream.SetReadDeadline(deadline), stream.SetWriteDeadline(deadline)); err != nil {
 		return a, fmt.Errorf("control stream: %w", err)
 	}
-	a.control = newControl(stream)
+	a.control = newControl(stream, func(err error) { endOn(link, err) })
 	if err := s.greet(a); err != nil {
 		return a, err
 	}

@@ -22,27 +22,30 @@ const (
 
 var errQueueFull = errors.New("control stream: too many messages wait")
 
-// control is the first stream of a link. Until admit everything goes through send and read; then post may queue messages from
-// any goroutine and write takes them to the peer.
+// control is the first stream of a link. Until open everything goes through send and read; then what post has queued, from any
+// goroutine, is sent to the peer. There is no goroutine while nothing waits: most links are idle.
 type control struct {
 	stream tunnel.Stream
 	reader *bufio.Reader
 	limit  int
 	held   *io.LimitedReader
-	queue  chan *tunnelv1.Control
+	fail   func(error) // ends the link; it may block for a second
 
-	overflow sync.Once
-	full     chan struct{} // closed when a message found no room: what is lost could be a revocation, so the link ends
+	mu      sync.Mutex // guards all below
+	queue   []*tunnelv1.Control
+	opened  bool
+	sending bool // a goroutine sends what waits; true for good after a failure
+	failed  bool // a message found no room: what is lost could be a revocation, so the link ends
 
 	write sync.Mutex // one message at a time
 }
 
-func newControl(s tunnel.Stream) *control {
+// readAhead is enough for a heartbeat; what is larger is read straight to where it belongs.
+const readAhead = 256
+
+func newControl(s tunnel.Stream, fail func(error)) *control {
 	held := &io.LimitedReader{R: s, N: wire.MaxControlHeld}
-	return &control{
-		stream: s, held: held, reader: bufio.NewReader(held), limit: wire.MaxControlHeld,
-		queue: make(chan *tunnelv1.Control, queueLength), full: make(chan struct{}),
-	}
+	return &control{stream: s, held: held, reader: bufio.NewReaderSize(held, readAhead), limit: wire.MaxControlHeld, fail: fail}
 }
 
 // admit lifts the limits of a held link.
@@ -69,40 +72,65 @@ func (c *control) send(m *tunnelv1.Control) error {
 
 // post queues a message; it never blocks. When there is no room the link ends.
 func (c *control) post(m *tunnelv1.Control) error {
-	select {
-	case c.queue <- m:
-		return nil
-	default:
-		c.overflow.Do(func() { close(c.full) })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) >= queueLength {
+		if !c.failed {
+			c.failed = true
+			go c.fail(errQueueFull) // the sending goroutine is blocked in a write just then
+		}
 		return errQueueFull
 	}
+	c.queue = append(c.queue, m)
+	c.wake()
+	return nil
 }
 
-// flush sends what is queued until done is closed or a message cannot be sent.
-func (c *control) flush(done <-chan struct{}) error {
-	for {
-		select {
-		case m := <-c.queue:
-			if err := c.stream.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-				return err
-			}
-			if err := c.send(m); err != nil {
-				return err
-			}
-		case <-done:
-			return nil
+// open begins to send what was and will be posted.
+func (c *control) open() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.opened = true
+	c.wake()
+}
+
+// wake starts sending where something waits; c.mu is held.
+func (c *control) wake() {
+	if !c.opened || c.sending || len(c.queue) == 0 {
+		return
+	}
+	c.sending = true
+	go func() {
+		if err := c.flush(); err != nil {
+			c.fail(err)
+		}
+	}()
+}
+
+// next takes the message that has waited longest; nil when there is none, which ends the sending.
+func (c *control) next() *tunnelv1.Control {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) == 0 {
+		c.queue, c.sending = nil, false
+		return nil
+	}
+	m := c.queue[0]
+	c.queue = c.queue[1:]
+	return m
+}
+
+// flush sends what waits until nothing does, or a message cannot be sent.
+func (c *control) flush() error {
+	for m := c.next(); m != nil; m = c.next() {
+		if err := c.stream.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+			return err
+		}
+		if err := c.send(m); err != nil {
+			return err
 		}
 	}
-}
-
-// overflowed waits for a message that finds no room. flush cannot watch for it: it is blocked in a write just then.
-func (c *control) overflowed(done <-chan struct{}) error {
-	select {
-	case <-c.full:
-		return errQueueFull
-	case <-done:
-		return nil
-	}
+	return nil
 }
 
 // goodbye is the last message; the link's own close follows it.

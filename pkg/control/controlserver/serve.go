@@ -44,9 +44,8 @@ func (s *Server) serve(ctx context.Context, a *admission) {
 
 	var wg sync.WaitGroup
 	wg.Go(func() { endOn(a.link, s.receive(a, func() { watchdog.Reset(silent) })) })
-	wg.Go(func() { endOn(a.link, a.control.flush(a.link.Done())) })
-	wg.Go(func() { endOn(a.link, a.control.overflowed(a.link.Done())) })
-	wg.Go(func() { endOn(a.link, s.takeStreams(ctx, a)) })
+	a.control.open()
+	endOn(a.link, s.takeStreams(ctx, a))
 	<-a.link.Done()
 	wg.Wait()
 	logger.Info("connector unlinked", zap.NamedError("cause", a.link.Cause()), zap.Duration("up", s.cfg.Now().Sub(up)))
