@@ -56,6 +56,9 @@ type Config struct {
 const (
 	manyStreams = 4096
 	fewStreams  = 256
+	// backlog is how many streams may be on their way to the peer, opened and not yet seen there; yamux holds room for as many
+	// of the peer's (8 bytes each) in every session. The peer takes them as they come, so it bounds a burst in one round trip.
+	backlog = 512
 	// maxChunk is the largest payload of a frame: one yamux Write blocks every other stream until it is through. With
 	// yamux's header and the WebSocket's (8 bytes with its mask) it fills one TLS record.
 	maxChunk = 16<<10 - yamuxHeader - 8
@@ -87,7 +90,7 @@ func (c Config) withDefaults(incoming, outgoing int) Config {
 
 func (c Config) yamux() *yamux.Config {
 	return &yamux.Config{
-		AcceptBacklog:          2 * manyStreams,
+		AcceptBacklog:          backlog,
 		EnableKeepAlive:        false,
 		KeepAliveInterval:      c.Ping,
 		ConnectionWriteTimeout: yamuxLimit,

@@ -95,10 +95,8 @@ func newLink(ws *websocket.Conn, c *cork, socket net.Conn, state tls.ConnectionS
 // run owns the link until nothing of it is left.
 func (l *Link) run() {
 	defer close(l.finished)
-	l.goroutines.Go(l.watch)
-	l.goroutines.Go(l.ping)
 	l.goroutines.Go(func() { l.sessionEnded(l.acceptStreams()) })
-	<-l.ending.Done()
+	l.watch()
 	l.interruptStreams()
 	l.closeConnection(l.ending.Closed())
 	_ = l.session.Close() // cannot block: both of its goroutines are off the closed connection
