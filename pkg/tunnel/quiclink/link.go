@@ -51,13 +51,9 @@ func newLink(conn *quic.Conn, conf Config, release func()) *Link {
 // run owns the link: it takes the peer's streams, watches for silence, and cleans up when the connection has ended.
 func (l *Link) run() {
 	defer close(l.finished)
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		l.watch()
-	}()
+	w := watch(l)
 	l.fail(closedError(l.acceptStreams()))
-	<-watched
+	w.stop()
 	if l.release != nil {
 		l.release()
 	}
@@ -85,37 +81,6 @@ func (l *Link) acceptStreams() error {
 		select {
 		case l.incoming <- s:
 		case <-l.conn.Context().Done():
-		}
-	}
-}
-
-// watch ends the link when nothing has arrived for Config.silence; see there for why QUIC's own timer is not enough. A held
-// link it ends when too much has.
-func (l *Link) watch() {
-	ticker := time.NewTicker(heldEvery)
-	defer ticker.Stop()
-	heard, packets, held := time.Now(), uint64(0), true
-	for {
-		select {
-		case <-l.conn.Context().Done():
-			return
-		case now := <-ticker.C:
-			stats := l.conn.ConnectionStats()
-			if held && l.hold.Admitted() {
-				held = false
-				ticker.Reset(watchEvery)
-			}
-			if held && stats.BytesReceived > heldTraffic {
-				l.fail(&tunnel.ClosedError{Reason: l.hold.Exceeded()})
-				return
-			}
-			if stats.PacketsReceived != packets {
-				heard, packets = now, stats.PacketsReceived
-			}
-			if now.Sub(heard) >= l.conf.silence() {
-				l.fail(&tunnel.ClosedError{Reason: tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "the peer does not answer"}})
-				return
-			}
 		}
 	}
 }
