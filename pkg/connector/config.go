@@ -69,6 +69,8 @@ type Config struct {
 	Metrics *metric.Registry
 	// QUIC and WebSocket dial in place of the built-in dialers.
 	QUIC, WebSocket tunnel.Dialer
+	// Network tells of changes of the network in place of the system.
+	Network <-chan struct{}
 	// Handler takes admitted exchanges in place of the ingress, whose rules are still read.
 	Handler exchange.Handler
 }

@@ -48,7 +48,9 @@ type testEdge struct {
 	superseded registry.Config
 
 	server *controlserver.Server
-	stop   func()
+	// openUDP begins to answer QUIC where start did not.
+	openUDP func()
+	stop    func()
 }
 
 func newEdge(t testing.TB) *testEdge {
@@ -109,7 +111,7 @@ func (e *testEdge) start(udp bool) {
 	https.StartTLS()
 
 	var overQUIC *quiclink.Listener
-	if udp {
+	e.openUDP = func() {
 		var err error
 		if overQUIC, err = quiclink.NewListener(packets, e.certs.TLSConfig(tunnel.ALPN), quiclink.Config{}); err != nil {
 			e.t.Fatal(err)
@@ -123,6 +125,9 @@ func (e *testEdge) start(udp bool) {
 				serve(link)
 			}
 		})
+	}
+	if udp {
+		e.openUDP()
 	}
 	e.stop = sync.OnceFunc(func() {
 		e.server.Close()

@@ -91,6 +91,7 @@ func (e *edges) run(ctx context.Context) error {
 			}
 		})
 	}
+	running.Go(func() { e.watchNetwork(ctx) })
 	for {
 		e.arrange(time.Now(), spawn)
 		e.count()

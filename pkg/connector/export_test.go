@@ -1,6 +1,9 @@
 package connector
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // What tests wait for in place of the usual times.
 const (
@@ -22,4 +25,14 @@ func (c *Connector) Retiring() int {
 		}
 	}
 	return n
+}
+
+// AddressesGone is a change of the network that took every address.
+func (c *Connector) AddressesGone() {
+	c.links.networkChanged(time.Now(), func(_ netip.Addr, bound bool) bool { return bound })
+}
+
+// Woke is the end of a long sleep.
+func (c *Connector) Woke() {
+	c.links.networkChanged(time.Now(), func(netip.Addr, bool) bool { return true })
 }

@@ -50,13 +50,19 @@ type lane struct {
 	kind  tunnelv1.Lane
 	dial  dialFunc
 	waken chan struct{}
+	// better dials over QUIC alone, for a lane that may have to make do with WebSocket; nil where there is no choice.
+	better  dialFunc
+	improve chan struct{}
 
 	mu      sync.Mutex // guards all below
 	backoff tunnel.Backoff
 	size    size
 	linger  time.Duration
 	serving []*held   // links that are up and not draining
+	former  []*held   // links that others have taken the place of, to be retired
 	due     time.Time // when the next attempt may be made
+	asked   time.Time // before which the edge asked not to dial
+	abort   func()    // gives up the dial that runs; nil while none does
 	revoked bool
 	problem string // why the lane has no link; empty while it has
 }
@@ -66,7 +72,9 @@ func newLane(l *links, kind tunnelv1.Lane, dial dialFunc, shrink shrinking) *lan
 	if kind == tunnelv1.Lane_LANE_BULK {
 		s = size{most: maxBulk, quiet: shrink.bulk}
 	}
-	return &lane{links: l, kind: kind, dial: dial, size: s, linger: shrink.linger, waken: make(chan struct{}, 1)}
+	return &lane{
+		links: l, kind: kind, dial: dial, size: s, linger: shrink.linger, waken: make(chan struct{}, 1), improve: make(chan struct{}, 1),
+	}
 }
 
 func (l *lane) wake() {
@@ -81,6 +89,7 @@ func (l *lane) wake() {
 func (l *lane) run(ctx context.Context) error {
 	var serving sync.WaitGroup
 	defer serving.Wait()
+	serving.Go(func() { l.upgrade(ctx, &serving) })
 	for ctx.Err() == nil {
 		wait, surplus, revoked := l.next(time.Now())
 		if surplus != nil {
@@ -108,8 +117,8 @@ func (l *lane) run(ctx context.Context) error {
 // idle is how long a lane that needs nothing waits for a wake.
 const idle = time.Hour
 
-// next tells how long to wait before the next attempt, 0 for now, or which link is one too many; that one takes nothing new from
-// now on.
+// next tells how long to wait before the next attempt, 0 for now, or which link is one too many or has been replaced; that one
+// takes nothing new from now on.
 func (l *lane) next(now time.Time) (wait time.Duration, surplus *held, revoked bool) {
 	leaving := l.isLeaving()
 	l.mu.Lock()
@@ -119,6 +128,10 @@ func (l *lane) next(now time.Time) (wait time.Duration, surplus *held, revoked b
 	}
 	if leaving {
 		return idle, nil, false
+	}
+	if len(l.former) > 0 {
+		surplus, l.former = l.former[0], l.former[1:]
+		return 0, surplus, false
 	}
 	running := 0
 	for _, h := range l.serving {
@@ -149,7 +162,7 @@ func (l *lane) empty(h *held) {
 	l.serving = slices.DeleteFunc(l.serving, func(other *held) bool { return other == h })
 }
 
-// retire closes a link that is one too many once nothing has run on it for a while, so that nothing is lost.
+// retire closes a link that is one too many, or was replaced, once nothing has run on it for a while, so that nothing is lost.
 func (l *lane) retire(h *held) {
 	l.gate.peers.retire(h.Link)
 	if err := h.Leave(0); err != nil {
@@ -167,19 +180,32 @@ func (l *lane) retire(h *held) {
 			quiet = 0
 		}
 	}
-	_ = h.Close(tunnel.Reason{Code: tunnel.ReasonGoodbye, Message: "the load needs fewer links"})
+	_ = h.Close(tunnel.Reason{Code: tunnel.ReasonGoodbye, Message: "this link is not needed any more"})
 }
 
 // attempt dials once and leaves a link that is up to a goroutine of its own.
 func (l *lane) attempt(ctx context.Context, serving *sync.WaitGroup) {
-	link, err := l.connect(ctx, l.kind, l.dial)
+	dial, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l.mu.Lock()
+	l.abort = cancel
+	l.mu.Unlock()
+	link, err := l.connect(dial, l.kind, l.dial)
+	l.mu.Lock()
+	l.abort = nil
+	l.mu.Unlock()
 	if err != nil {
 		l.attempts.WithLabelValues(laneName(l.kind), "failed").Inc()
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && dial.Err() == nil {
 			l.again(err, 0)
 		}
 		return
 	}
+	l.begin(ctx, link, serving)
+}
+
+// begin serves a link that is up, in place of old ones if there are any.
+func (l *lane) begin(ctx context.Context, link *controlclient.Link, serving *sync.WaitGroup, old ...*held) {
 	l.attempts.WithLabelValues(laneName(l.kind), "up").Inc()
 	h := &held{Link: link, lane: l.kind, since: time.Now(), work: work{woken: l.wake, load: int64(l.size.load)}}
 	l.logger.Info("link up", zap.String("lane", laneName(l.kind)), zap.String("transport", link.Info().Transport),
@@ -187,6 +213,9 @@ func (l *lane) attempt(ctx context.Context, serving *sync.WaitGroup) {
 	l.mu.Lock()
 	l.serving = append(l.serving, h)
 	l.problem = ""
+	for _, o := range old {
+		l.replace(o)
+	}
 	l.mu.Unlock()
 	l.hold(h)
 	serving.Go(func() { l.serve(ctx, h) })
@@ -249,6 +278,9 @@ func (l *lane) again(err error, upFor time.Duration) {
 	}
 	wait := l.backoff.Next(now, upFor, retry)
 	l.due = now.Add(wait)
+	if retry > 0 {
+		l.asked = l.due
+	}
 	l.logger.Warn("no link to the edge; dialling again", zap.String("lane", laneName(l.kind)), zap.Error(err),
 		zap.Duration("in", wait), zap.Duration("lasted", upFor))
 }

@@ -64,6 +64,7 @@ func newLinks(s *shared, edge string, target tunnel.Target) *links {
 	}
 	d := newDialers(s.cfg, target)
 	l.lanes = append(l.lanes, newLane(l, tunnelv1.Lane_LANE_FAST, d.fast, s.shrink))
+	l.lanes[0].better = d.better
 	if d.bulk != nil {
 		l.lanes = append(l.lanes, newLane(l, tunnelv1.Lane_LANE_BULK, d.bulk, s.shrink))
 	}
@@ -72,8 +73,9 @@ func newLinks(s *shared, edge string, target tunnel.Target) *links {
 
 type dialFunc = func(ctx context.Context) (tunnel.Link, error)
 
-// dialers are the ways to the edge, by lane. bulk is nil where TCP may not be used: then everything stays on QUIC.
-type dialers struct{ fast, bulk dialFunc }
+// dialers are the ways to the edge, by lane. bulk is nil where TCP may not be used: then everything stays on QUIC. better is QUIC
+// alone where fast may bring a link over WebSocket instead.
+type dialers struct{ fast, bulk, better dialFunc }
 
 func newDialers(cfg Config, target tunnel.Target) dialers {
 	overQUIC, overTCP := cfg.QUIC, cfg.WebSocket
@@ -84,13 +86,14 @@ func newDialers(cfg Config, target tunnel.Target) dialers {
 		overTCP = &wslink.Dialer{}
 	}
 	tcp := func(ctx context.Context) (tunnel.Link, error) { return overTCP.Dial(ctx, target) }
+	quic := func(ctx context.Context) (tunnel.Link, error) { return overQUIC.Dial(ctx, target) }
 	switch cfg.Transport {
 	case TransportQUIC:
-		return dialers{fast: func(ctx context.Context) (tunnel.Link, error) { return overQUIC.Dial(ctx, target) }}
+		return dialers{fast: quic}
 	case TransportWebSocket:
 		return dialers{fast: tcp, bulk: tcp}
 	}
-	return dialers{bulk: tcp, fast: func(ctx context.Context) (tunnel.Link, error) {
+	return dialers{bulk: tcp, better: quic, fast: func(ctx context.Context) (tunnel.Link, error) {
 		return tunnel.Race(ctx, target, overQUIC, overTCP, quicLead)
 	}}
 }
