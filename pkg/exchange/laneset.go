@@ -99,7 +99,7 @@ func tell(links []bulkLink, delta int) {
 // moveTo is a Move to a stream on each of links that opens one; ErrNoBulk if there is none.
 func moveTo(ctx context.Context, links []bulkLink) (*Move, error) {
 	move := &Move{}
-	err := error(ErrNoBulk)
+	err := ErrNoBulk
 	for _, link := range links {
 		var stream tunnel.Stream
 		if stream, err = link.Open(ctx); err == nil {

@@ -53,8 +53,8 @@ type Move struct {
 	Done func()
 }
 
-// Moves says how large bodies of exchanges with one peer move to other links; all of them share it. A nil *Moves lets none: the peer did not
-// name wire.FeatureMoved.
+// Moves says how large bodies of exchanges with one peer move to other links; all of them share it. A nil *Moves lets
+// none: the peer did not name wire.FeatureMoved.
 type Moves struct {
 	// Lanes takes the bodies that this side sends; nil: they stay.
 	Lanes Lanes
