@@ -162,6 +162,14 @@ func (w *World) Try(args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
+// TryConnector runs a command of the connector's on the clinic's machine, and returns what it printed, also when it failed.
+func (w *World) TryConnector(args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, filepath.Join(w.bin, "connector"), append(args, "--config", w.path("connector.yaml"))...).CombinedOutput()
+	return string(out), err
+}
+
 // URL is an address on the clinic's app host.
 func (w *World) URL(path string) string { return w.HostURL(AppHost, path) }
 
