@@ -51,6 +51,9 @@ type testEdge struct {
 	// openUDP begins to answer QUIC where start did not.
 	openUDP func()
 	stop    func()
+
+	mu    sync.Mutex // guards links
+	links []tunnel.Link
 }
 
 func newEdge(t testing.TB) *testEdge {
@@ -94,7 +97,12 @@ func (e *testEdge) start(udp bool) {
 	tcp, packets := e.listen()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	serve := func(link tunnel.Link) { wg.Go(func() { _ = e.server.ServeLink(ctx, link) }) }
+	serve := func(link tunnel.Link) {
+		e.mu.Lock()
+		e.links = append(e.links, link)
+		e.mu.Unlock()
+		wg.Go(func() { _ = e.server.ServeLink(ctx, link) })
+	}
 
 	mux := http.NewServeMux()
 	mux.Handle(controlserver.EnrollPath, e.server.EnrollHandler())
@@ -330,6 +338,19 @@ func (e *testEdge) member(t testing.TB) *registry.Member {
 	}
 	t.Fatal("the connector has no link")
 	return nil
+}
+
+// open lists the links that connectors opened and that have not ended.
+func (e *testEdge) open() (up []tunnel.Link) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, l := range e.links {
+		if l.Cause() == nil {
+			up = append(up, l)
+		}
+	}
+	e.links = up
+	return slices.Clone(up)
 }
 
 // claims are those of a good assertion for the member.

@@ -36,3 +36,15 @@ func (c *Connector) AddressesGone() {
 func (c *Connector) Woke() {
 	c.links.networkChanged(time.Now(), func(netip.Addr, bool) bool { return true })
 }
+
+// Hasten has lanes that wait dial now.
+func (c *Connector) Hasten() {
+	for _, s := range c.links.all() {
+		for _, l := range s.lanes {
+			l.mu.Lock()
+			l.due = time.Time{}
+			l.mu.Unlock()
+			l.wake()
+		}
+	}
+}

@@ -32,11 +32,15 @@ func TestSleepShowsInTheClocks(t *testing.T) {
 	}
 }
 
+func quietLinks() *links {
+	return &links{logger: zap.NewNop(), attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "x"}, []string{"lane", "result"})}
+}
+
 // failing is a lane whose dials fail with err.
 func failing(t *testing.T, err func() error) (l *lane, dials func() int, run func()) {
 	var mu sync.Mutex
 	n := 0
-	links := &links{logger: zap.NewNop(), attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "x"}, []string{"lane", "result"})}
+	links := quietLinks()
 	l = newLane(links, tunnelv1.Lane_LANE_FAST, func(context.Context) (tunnel.Link, error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -173,7 +177,9 @@ func TestQUICIsTriedEveryTwoMinutes(t *testing.T) {
 		}
 		n = len(tries)
 		mu.Unlock()
+		l.mu.Lock() // under which the lane looks
 		over.transport = TransportQUIC
+		l.mu.Unlock()
 		<-time.After(time.Hour)
 		synctest.Wait()
 		mu.Lock()
