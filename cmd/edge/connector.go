@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -59,14 +60,20 @@ func connectorState(c *adminv1.Connector) string {
 		return "frozen: " + c.Frozen
 	case len(c.Links) == 0:
 		return "no link"
+	case !slices.ContainsFunc(c.Links, (*adminv1.Link).GetUp):
+		return "linked, but nothing gets through"
 	}
-	return "linked"
+	return "up"
 }
 
 func links(all []*adminv1.Link) string {
 	var out []string
 	for _, l := range all {
-		out = append(out, fmt.Sprintf("%s from %s since %s", l.Transport, l.Remote, when(l.SinceMs)))
+		state := "no round trip in the last 10 s"
+		if l.Up {
+			state = fmt.Sprintf("up, %.0f ms", l.LastRoundTripMs)
+		}
+		out = append(out, fmt.Sprintf("%s %s from %s since %s (%s)", l.Lane, l.Transport, l.Remote, when(l.SinceMs), state))
 	}
 	return strings.Join(out, "; ")
 }

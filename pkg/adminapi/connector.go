@@ -2,6 +2,7 @@ package adminapi
 
 import (
 	"context"
+	"strings"
 
 	"github.com/sallyport-dev/sallyport/pkg/enroll"
 	"github.com/sallyport-dev/sallyport/pkg/id"
@@ -34,7 +35,10 @@ func (s *Server) ListConnectors(ctx context.Context, r *adminv1.ListConnectorsRe
 }
 
 func linkMessage(l registry.Status) *adminv1.Link {
-	return &adminv1.Link{Transport: l.Info.Transport, Generation: l.Generation, Remote: l.Info.Remote.String(), SinceMs: millis(l.Joined)}
+	return &adminv1.Link{
+		Transport: l.Info.Transport, Generation: l.Generation, Remote: l.Info.Remote.String(), SinceMs: millis(l.Joined),
+		Up: l.Up, LastRoundTripMs: float64(l.RoundTrip.Microseconds()) / 1000, Lane: strings.ToLower(strings.TrimPrefix(l.Lane.String(), "LANE_")),
+	}
 }
 
 // ThawConnector implements the API.

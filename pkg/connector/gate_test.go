@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"io"
 	"net"
 	"strconv"
 	"sync"
@@ -216,6 +217,40 @@ func TestOtherStreamsAreReset(t *testing.T) {
 		begun := time.Now()
 		if code := <-reset; code != tunnel.ResetTimeout || time.Since(begun) != kindTimeout {
 			t.Errorf("a silent stream: %v after %v", code, time.Since(begun))
+		}
+		stop()
+	})
+}
+
+// A probe goes the way of an exchange: it comes back as it was, and not at all while there is no room for an exchange.
+func TestProbesComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := testGate(&verdicts{err: errors.New("no")}, nil)
+		l, stop := serving(t, g)
+		edge, _ := l.offer()
+		go func() { _, _ = edge.Write(append([]byte{wire.StreamProbe}, "01234567"...)) }()
+		got := make([]byte, wire.ProbeBytes)
+		if _, err := io.ReadFull(edge, got); err != nil || string(got) != "01234567" {
+			t.Errorf("%q %v", got, err)
+		}
+		_ = edge.Close()
+		for _, bad := range []string{"0123", "012345678"} { // one that stops, one that goes on
+			edge, reset := l.offer()
+			go func() {
+				_, _ = edge.Write(append([]byte{wire.StreamProbe}, bad...))
+			}()
+			go func() { _, _ = io.Copy(io.Discard, edge) }()
+			if code := <-reset; code != tunnel.ResetTimeout && code != tunnel.ResetProtocol {
+				t.Errorf("%q: %v", bad, code)
+			}
+		}
+		synctest.Wait()
+		for range maxExchanges {
+			g.slots <- struct{}{}
+		}
+		_, reset := l.offer()
+		if code := <-reset; code != tunnel.ResetRefused {
+			t.Errorf("without room: %v", code)
 		}
 		stop()
 	})

@@ -66,7 +66,7 @@ type OriginStatus struct {
 	Waiting int `json:"waiting"`
 }
 
-// Status tells how the connector fares now. A heartbeat that was answered within the last 10 s is what counts as a link, an
+// Status tells how the connector fares now. A round trip over the exchange path within the last 10 s is what counts as a link, an
 // answer within the origin's own check interval as an origin.
 func (c *Connector) Status() Status {
 	s := Status{ConnectorID: c.identity.Connector, Origins: []OriginStatus{}, UptimeSeconds: int64(time.Since(c.started).Seconds()), Ingress: c.rules.status()}

@@ -3,6 +3,7 @@ package connector
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -99,6 +100,10 @@ func (g *gate) stream(ctx context.Context, link *controlclient.Link, s tunnel.St
 		}
 		return
 	}
+	if kind == wire.StreamProbe {
+		echo(s)
+		return
+	}
 	if kind != wire.StreamExchange {
 		// A continuation that was not negotiated, or a kind that this version does not know.
 		g.refused.WithLabelValues(wire.CodeProtocol).Inc()
@@ -113,6 +118,25 @@ func (g *gate) stream(ctx context.Context, link *controlclient.Link, s tunnel.St
 	var crashed *exchange.PanicError
 	if errors.As(err, &crashed) {
 		g.logger.Error("exchange crashed", zap.Error(err), zap.ByteString("stack", crashed.Stack))
+	}
+}
+
+// echo answers a probe of the edge: it came as an exchange comes, through Accept and a free slot, and goes back as an answer does.
+func echo(s tunnel.Stream) {
+	probe := make([]byte, wire.ProbeBytes)
+	_, err := io.ReadFull(s, probe)
+	if err == nil {
+		err = s.SetWriteDeadline(time.Now().Add(kindTimeout))
+	}
+	if err == nil {
+		_, err = s.Write(probe)
+	}
+	if err != nil || s.CloseWrite() != nil {
+		s.Reset(tunnel.ResetTimeout)
+		return
+	}
+	if n, err := s.Read(probe[:1]); n != 0 || err != io.EOF {
+		s.Reset(tunnel.ResetProtocol)
 	}
 }
 

@@ -113,6 +113,8 @@ func (r *Registry) choose(where place, s *site, stick string) (m *Member, in tim
 			return nil, in
 		}
 	}
+	now := r.cfg.Now()
+	able = prefer(able, func(m *member) bool { return now.Sub(m.joined) <= FreshTrip || m.up(now) })
 	able = prefer(able, func(m *member) bool { return !suspect(m, able) })
 	s.next++
 	m = leastLoaded(able, s.next).Member

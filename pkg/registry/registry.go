@@ -54,6 +54,8 @@ type Member struct {
 	Link     tunnel.Link
 	// Moved says that both ends of the link named wire.FeatureMoved.
 	Moved bool
+	// Probed says that the link's exchange path is probed (Proved) when no exchange shows that it works.
+	Probed bool
 	// Control sends a control message on the link; nil where it cannot take any. It must not block for long.
 	Control func(*tunnelv1.Control) error
 
@@ -64,7 +66,8 @@ type Member struct {
 // use is what exchanges tell of the link that they run on.
 type use struct {
 	running  atomic.Int64
-	answered atomic.Int64 // when the last answer began, Unix nanoseconds
+	answered atomic.Int64 // when the last answer began or a probe was answered, Unix nanoseconds; 0: never
+	trip     atomic.Int64 // how long the last probe took, nanoseconds
 	now      func() time.Time
 }
 
@@ -160,7 +163,7 @@ func New(cfg Config) *Registry {
 	}
 	return &Registry{
 		cfg:   cfg,
-		links: cfg.Metrics.Gauge("sallyport_registry_links", "Links of connectors that are up.", "transport"),
+		links: cfg.Metrics.Gauge("sallyport_registry_links", "Links of connectors, whether or not a round trip succeeded lately.", "transport"),
 		twice: cfg.Metrics.Counter("sallyport_registry_copied_keys_total", "Times that a connector's key was seen in use twice.", "action"),
 		sites: map[place]*site{},
 		runs:  map[id.Connector]*runs{},

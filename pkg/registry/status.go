@@ -20,6 +20,11 @@ type Status struct {
 	Lane       tunnelv1.Lane
 	Info       tunnel.Info
 	Joined     time.Time
+	// Up is true while the last round trip over the exchange path (an exchange that was answered, or a probe) is no older than
+	// FreshTrip; for a connector that answers no probes, while the last heartbeat is.
+	Up bool
+	// RoundTrip is how long the last probe took; 0 while there was none.
+	RoundTrip time.Duration
 	// Heard is when the last heartbeat came.
 	Heard time.Time
 	// Superseded is true while a newer generation takes the new exchanges.
@@ -32,6 +37,7 @@ type Status struct {
 func (r *Registry) Members(tenant id.Tenant) []Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	now := r.cfg.Now()
 	var out []Status
 	for where, s := range r.sites {
 		if tenant != "" && where.tenant != tenant {
@@ -41,6 +47,7 @@ func (r *Registry) Members(tenant id.Tenant) []Status {
 			out = append(out, Status{
 				Tenant: m.Tenant, Site: m.Site, Connector: m.Connector, Generation: m.Generation, Instance: m.Instance,
 				Lane: m.Lane, Info: m.Link.Info(), Joined: m.joined, Heard: m.heard, Superseded: m.superseded != nil, Origins: m.health,
+				Up: m.up(now), RoundTrip: time.Duration(m.use.trip.Load()),
 			})
 		}
 	}
@@ -49,6 +56,43 @@ func (r *Registry) Members(tenant id.Tenant) []Status {
 			cmp.Compare(b.Generation, a.Generation), a.Joined.Compare(b.Joined))
 	})
 	return out
+}
+
+// FreshTrip is how old the last round trip of a link may be that counts as up.
+const FreshTrip = 10 * time.Second
+
+// tripped is when the last round trip ended that counts.
+func (m *member) tripped() time.Time {
+	if !m.Probed {
+		return m.heard
+	}
+	if at := m.use.answered.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Time{}
+}
+
+func (m *member) up(now time.Time) bool { return now.Sub(m.tripped()) <= FreshTrip }
+
+// Proved notes that a probe of a link was answered after took.
+func (r *Registry) Proved(tenant id.Tenant, siteID id.Site, link tunnel.Link, took time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m := r.find(tenant, siteID, link); m != nil {
+		m.use.trip.Store(int64(took))
+		m.Answered()
+	}
+}
+
+// TripAge tells how long ago the last round trip over a link's exchange path ended; ok is false while there was none.
+func (r *Registry) TripAge(tenant id.Tenant, siteID id.Site, link tunnel.Link) (age time.Duration, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.find(tenant, siteID, link)
+	if m == nil || !m.Probed || m.tripped().IsZero() {
+		return 0, false
+	}
+	return max(r.cfg.Now().Sub(m.tripped()), 0), true
 }
 
 // Heard notes a heartbeat of a link and what it said of the origins.

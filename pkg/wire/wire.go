@@ -21,6 +21,8 @@ const (
 	FeatureMoved = "moved"
 	// FeatureBBR, of the edge alone: it sends on this link's socket with BBR.
 	FeatureBBR = "bbr"
+	// FeatureProbe: the edge opens streams of kind StreamProbe, and tells when one was answered.
+	FeatureProbe = "probe"
 )
 
 // The first byte on every stream says what it carries. An unknown kind resets that stream, never the link.
@@ -28,7 +30,11 @@ const (
 	StreamControl      byte = 1 // opened once, first, by the connector
 	StreamExchange     byte = 2 // one request and its answer
 	StreamContinuation byte = 3 // the rest of a moved body
+	StreamProbe        byte = 4 // ProbeBytes that the connector sends back
 )
+
+// ProbeBytes is how many bytes a probe carries.
+const ProbeBytes = 8
 
 // ErrProtocol is in the chain of every error that says that the peer broke the rules.
 var ErrProtocol = errors.New("protocol violation")

@@ -180,7 +180,7 @@ func (l *Link) hello(nonce []byte) error {
 		return fmt.Errorf("control stream: %w", err)
 	}
 	return l.control.send(&tunnelv1.Control{Message: &tunnelv1.Control_Hello{Hello: &tunnelv1.Hello{
-		Versions: []uint32{wire.Version}, Features: []string{wire.FeatureMoved}, Instance: l.cfg.Instance, Nonce: nonce, Connector: string(l.cfg.Connector),
+		Versions: []uint32{wire.Version}, Features: []string{wire.FeatureMoved, wire.FeatureProbe}, Instance: l.cfg.Instance, Nonce: nonce, Connector: string(l.cfg.Connector),
 		Lane: l.cfg.Lane, Generation: l.cfg.Generation, Software: l.cfg.Software,
 	}}})
 }
@@ -204,6 +204,7 @@ func (l *Link) register(exporter []byte) error {
 	// An edge that does not say which process it is cannot have several links told to be one process's.
 	l.Edge, l.Moved = h.GetInstance(), h.GetInstance() != "" && slices.Contains(h.GetFeatures(), wire.FeatureMoved)
 	l.BBR = slices.Contains(h.GetFeatures(), wire.FeatureBBR)
+	l.control.probed = slices.Contains(h.GetFeatures(), wire.FeatureProbe)
 	proof, err := token.SignLinkProof(l.cfg.Key, l.cfg.Connector, h.GetNonce(), exporter)
 	if err != nil {
 		return err

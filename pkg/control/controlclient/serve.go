@@ -88,7 +88,8 @@ func (l *Link) beat(h Handlers) {
 	}
 }
 
-// RoundTrip tells when a heartbeat was answered last, and how long that took; zero before the first.
+// RoundTrip tells when the last round trip over the exchange path ended, as far as the edge has told, and how long the last
+// heartbeat took; zero before the first. With an edge that does not probe it is when a heartbeat was answered last.
 func (l *Link) RoundTrip() (at time.Time, took time.Duration) { return l.control.roundTrip() }
 
 // Leave tells the edge to send no more exchanges on this link; those that run go on.
@@ -149,6 +150,9 @@ func (l *Link) handle(h Handlers, m *tunnelv1.Control) error {
 }
 
 func (l *Link) acknowledged(ack *tunnelv1.HeartbeatAck) {
+	if ack.RoundTripAgeMs != nil {
+		l.control.prove(time.Duration(ack.GetRoundTripAgeMs()) * time.Millisecond)
+	}
 	trip := l.control.acknowledged(ack.GetSequence())
 	if trip > 0 && ack.GetEdgeTimeMs() >= earliestEdgeTime {
 		l.cfg.Clock.set(ack.GetEdgeTimeMs() + (trip / 2).Milliseconds())

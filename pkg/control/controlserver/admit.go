@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/enroll"
@@ -69,7 +71,13 @@ type admission struct {
 	leave func()
 	// unoffered says that the link is still to be offered its site's ingress rules; ingressRules.mu guards it.
 	unoffered bool
+	// probing is set while a probe is under way.
+	probing atomic.Bool
+	probes  sync.WaitGroup
 }
+
+// probed says that the connector answers probes.
+func (a *admission) probed() bool { return slices.Contains(a.hello.GetFeatures(), wire.FeatureProbe) }
 
 // admit opens the link as the package comment draws it. The admission is returned with an error too, as far as it came.
 func (s *Server) admit(ctx context.Context, link tunnel.Link) (*admission, error) {
@@ -166,7 +174,7 @@ func (s *Server) prove(ctx context.Context, a *admission) error {
 
 // features names what this edge does on a link.
 func features(link tunnel.Link) []string {
-	names := []string{wire.FeatureMoved}
+	names := []string{wire.FeatureMoved, wire.FeatureProbe}
 	if link.Info().Congestion == wire.FeatureBBR { // the kernel's name
 		names = append(names, wire.FeatureBBR)
 	}
@@ -259,7 +267,8 @@ func (s *Server) join(ctx context.Context, a *admission) error {
 	leave, err := s.cfg.Registry.Join(registry.Member{
 		Tenant: c.Tenant, Site: c.Site, Connector: c.ID, Generation: a.generation, Instance: a.hello.GetInstance(),
 		Lane: a.hello.GetLane(), Link: a.link, Control: a.control.post,
-		Moved: slices.Contains(a.hello.GetFeatures(), wire.FeatureMoved),
+		Moved:  slices.Contains(a.hello.GetFeatures(), wire.FeatureMoved),
+		Probed: a.probed(),
 	})
 	if fault.Is(err, fault.Conflict) {
 		return &refusal{Reason: tunnel.Reason{Code: tunnel.ReasonSuperseded, Message: fault.Public(err), RetryAfter: 5 * time.Second}, cause: err}

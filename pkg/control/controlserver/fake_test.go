@@ -47,14 +47,17 @@ func (l *memLink) Open(context.Context) (tunnel.Stream, error) {
 	if err := l.Cause(); err != nil {
 		return nil, err
 	}
-	here, there := net.Pipe()
-	for link, conn := range map[*memLink]net.Conn{l: here, l.peer: there} {
+	// A pipe each way, so that one can be closed without the other.
+	hereIn, thereOut := net.Pipe()
+	thereIn, hereOut := net.Pipe()
+	here, there := &memStream{hereIn, hereOut}, &memStream{thereIn, thereOut}
+	for link, s := range map[*memLink]*memStream{l: here, l.peer: there} {
 		link.mu.Lock()
-		link.streams = append(link.streams, conn)
+		link.streams = append(link.streams, s.in, s.out)
 		link.mu.Unlock()
 	}
-	l.peer.incoming <- &memStream{Conn: there}
-	return &memStream{Conn: here}, nil
+	l.peer.incoming <- there
+	return here, nil
 }
 
 func (l *memLink) Accept(ctx context.Context) (tunnel.Stream, error) {
@@ -98,10 +101,18 @@ func (l *memLink) reason() string {
 	return ""
 }
 
-type memStream struct{ net.Conn }
+type memStream struct{ in, out net.Conn }
 
-func (s *memStream) CloseWrite() error      { return s.Close() }
-func (s *memStream) Reset(tunnel.ResetCode) { _ = s.Close() }
+func (s *memStream) Read(p []byte) (int, error)         { return s.in.Read(p) }
+func (s *memStream) Write(p []byte) (int, error)        { return s.out.Write(p) }
+func (s *memStream) SetReadDeadline(t time.Time) error  { return s.in.SetReadDeadline(t) }
+func (s *memStream) SetWriteDeadline(t time.Time) error { return s.out.SetWriteDeadline(t) }
+func (s *memStream) CloseWrite() error                  { return s.out.Close() }
+
+func (s *memStream) Reset(tunnel.ResetCode) {
+	_ = s.in.Close()
+	_ = s.out.Close()
+}
 
 // shelf is an enroll.Store in memory.
 type shelf struct {

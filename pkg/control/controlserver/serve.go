@@ -48,6 +48,7 @@ func (s *Server) serve(ctx context.Context, a *admission) {
 	endOn(a.link, s.takeStreams(ctx, a))
 	<-a.link.Done()
 	wg.Wait()
+	a.probes.Wait()
 	logger.Info("connector unlinked", zap.NamedError("cause", a.link.Cause()), zap.Duration("up", s.cfg.Now().Sub(up)))
 }
 
@@ -110,7 +111,8 @@ func (s *Server) heartbeat(a *admission, h *tunnelv1.Heartbeat) error {
 	}
 	s.ingress.heard(a, h)
 	s.cfg.Registry.Heard(a.connector.Tenant, a.connector.Site, a.link, h.GetOrigins())
-	return a.control.post(&tunnelv1.Control{Message: &tunnelv1.Control_HeartbeatAck{HeartbeatAck: &tunnelv1.HeartbeatAck{
-		Sequence: h.GetSequence(), EdgeTimeMs: s.cfg.Now().UnixMilli(),
-	}}})
+	if a.probed() {
+		s.probe(a)
+	}
+	return s.acknowledge(a, h.GetSequence())
 }

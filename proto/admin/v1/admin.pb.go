@@ -1562,11 +1562,17 @@ func (x *Connector) GetLinks() []*Link {
 }
 
 type Link struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Transport     string                 `protobuf:"bytes,1,opt,name=transport,proto3" json:"transport,omitempty"`
-	Generation    uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
-	Remote        string                 `protobuf:"bytes,3,opt,name=remote,proto3" json:"remote,omitempty"`
-	SinceMs       int64                  `protobuf:"varint,4,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Transport  string                 `protobuf:"bytes,1,opt,name=transport,proto3" json:"transport,omitempty"`
+	Generation uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	Remote     string                 `protobuf:"bytes,3,opt,name=remote,proto3" json:"remote,omitempty"`
+	SinceMs    int64                  `protobuf:"varint,4,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	// A round trip over the link's exchange path ended within the last 10 s.
+	Up bool `protobuf:"varint,5,opt,name=up,proto3" json:"up,omitempty"`
+	// How long the last probe took, milliseconds; 0 while there was none.
+	LastRoundTripMs float64 `protobuf:"fixed64,6,opt,name=last_round_trip_ms,json=lastRoundTripMs,proto3" json:"last_round_trip_ms,omitempty"`
+	// fast or bulk.
+	Lane          string `protobuf:"bytes,7,opt,name=lane,proto3" json:"lane,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1627,6 +1633,27 @@ func (x *Link) GetSinceMs() int64 {
 		return x.SinceMs
 	}
 	return 0
+}
+
+func (x *Link) GetUp() bool {
+	if x != nil {
+		return x.Up
+	}
+	return false
+}
+
+func (x *Link) GetLastRoundTripMs() float64 {
+	if x != nil {
+		return x.LastRoundTripMs
+	}
+	return 0
+}
+
+func (x *Link) GetLane() string {
+	if x != nil {
+		return x.Lane
+	}
+	return ""
 }
 
 type InviteConnectorRequest struct {
@@ -3570,14 +3597,17 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"revoked_ms\x18\x05 \x01(\x03R\trevokedMs\x12\x16\n" +
 	"\x06frozen\x18\x06 \x01(\tR\x06frozen\x12.\n" +
-	"\x05links\x18\a \x03(\v2\x18.sallyport.admin.v1.LinkR\x05links\"w\n" +
+	"\x05links\x18\a \x03(\v2\x18.sallyport.admin.v1.LinkR\x05links\"\xc8\x01\n" +
 	"\x04Link\x12\x1c\n" +
 	"\ttransport\x18\x01 \x01(\tR\ttransport\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x12\x16\n" +
 	"\x06remote\x18\x03 \x01(\tR\x06remote\x12\x19\n" +
-	"\bsince_ms\x18\x04 \x01(\x03R\asinceMs\"D\n" +
+	"\bsince_ms\x18\x04 \x01(\x03R\asinceMs\x12\x0e\n" +
+	"\x02up\x18\x05 \x01(\bR\x02up\x12+\n" +
+	"\x12last_round_trip_ms\x18\x06 \x01(\x01R\x0flastRoundTripMs\x12\x12\n" +
+	"\x04lane\x18\a \x01(\tR\x04lane\"D\n" +
 	"\x16InviteConnectorRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
 	"\x04site\x18\x02 \x01(\tR\x04site\"R\n" +

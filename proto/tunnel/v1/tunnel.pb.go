@@ -726,11 +726,14 @@ func (x *OriginHealth) GetCheckedMs() int64 {
 }
 
 type HeartbeatAck struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sequence      uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	EdgeTimeMs    int64                  `protobuf:"varint,2,opt,name=edge_time_ms,json=edgeTimeMs,proto3" json:"edge_time_ms,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Sequence   uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	EdgeTimeMs int64                  `protobuf:"varint,2,opt,name=edge_time_ms,json=edgeTimeMs,proto3" json:"edge_time_ms,omitempty"`
+	// How long ago, milliseconds, the last round trip over the exchange path of this link ended: an exchange that was
+	// answered, or a probe. Absent: none has yet, or this link is not probed.
+	RoundTripAgeMs *uint32 `protobuf:"varint,3,opt,name=round_trip_age_ms,json=roundTripAgeMs,proto3,oneof" json:"round_trip_age_ms,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *HeartbeatAck) Reset() {
@@ -773,6 +776,13 @@ func (x *HeartbeatAck) GetSequence() uint64 {
 func (x *HeartbeatAck) GetEdgeTimeMs() int64 {
 	if x != nil {
 		return x.EdgeTimeMs
+	}
+	return 0
+}
+
+func (x *HeartbeatAck) GetRoundTripAgeMs() uint32 {
+	if x != nil && x.RoundTripAgeMs != nil {
+		return *x.RoundTripAgeMs
 	}
 	return 0
 }
@@ -1879,11 +1889,13 @@ const file_tunnel_v1_tunnel_proto_rawDesc = "" +
 	"\ahealthy\x18\x02 \x01(\bR\ahealthy\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12\x1d\n" +
 	"\n" +
-	"checked_ms\x18\x04 \x01(\x03R\tcheckedMs\"L\n" +
+	"checked_ms\x18\x04 \x01(\x03R\tcheckedMs\"\x92\x01\n" +
 	"\fHeartbeatAck\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12 \n" +
 	"\fedge_time_ms\x18\x02 \x01(\x03R\n" +
-	"edgeTimeMs\"L\n" +
+	"edgeTimeMs\x12.\n" +
+	"\x11round_trip_age_ms\x18\x03 \x01(\rH\x00R\x0eroundTripAgeMs\x88\x01\x01B\x14\n" +
+	"\x12_round_trip_age_ms\"L\n" +
 	"\rConfiguration\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12!\n" +
 	"\fingress_yaml\x18\x02 \x01(\fR\vingressYaml\"{\n" +
@@ -2056,6 +2068,7 @@ func file_tunnel_v1_tunnel_proto_init() {
 		(*Control_Goodbye)(nil),
 		(*Control_KeySet)(nil),
 	}
+	file_tunnel_v1_tunnel_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
