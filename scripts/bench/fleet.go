@@ -191,6 +191,7 @@ func (b *bench) idle(ctx context.Context) error {
 		return err
 	}
 	edge.stop()
+	s.transport = "again" // names the profiles of the second edge
 	if p.programs[0], err = b.start(s.serveEdge()); err != nil {
 		return err
 	}

@@ -38,9 +38,14 @@ func profiled(program func(context.Context) error) error {
 	if err := pprof.StartCPUProfile(file); err != nil {
 		return err
 	}
+	running, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	memory := make(chan error, 1)
-	context.AfterFunc(ctx, func() { memory <- profileMemory(os.Getenv(profileEnv)) })
-	err = program(ctx)
+	context.AfterFunc(ctx, func() {
+		memory <- profileMemory(os.Getenv(profileEnv))
+		cancel()
+	})
+	err = program(running)
 	pprof.StopCPUProfile()
 	if ctx.Err() != nil {
 		err = errors.Join(err, <-memory)

@@ -88,5 +88,17 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	keepUnsentSmall(h.socket)
 	h.congestion = askFor(h.socket, h.ask)
 	h.corked = newCork(c, h.limit)
-	return h.corked, bufio.NewReadWriter(buffered.Reader, bufio.NewWriter(h.corked)), nil
+	return h.corked, bufio.NewReadWriter(small(buffered.Reader, h.corked), bufio.NewWriterSize(h.corked, frameBuffer)), nil
+}
+
+// frameBuffer is for the headers of WebSocket frames: payloads are read past the buffer, and written into the cork. Most links
+// are idle, and two times 4 KiB each would be a good part of what they cost.
+const frameBuffer = 256
+
+// small returns a reader of c with a small buffer, unless something was read ahead from a peer that did not wait for our answer.
+func small(ahead *bufio.Reader, c net.Conn) *bufio.Reader {
+	if ahead.Buffered() > 0 {
+		return ahead
+	}
+	return bufio.NewReaderSize(c, frameBuffer)
 }
