@@ -31,8 +31,8 @@ func (s *Server) serve(ctx context.Context, a *admission) {
 	s.ingress.enter(a)
 	defer s.ingress.exit(a)
 	s.offer(ctx, a)
-	logger := s.logger(a)
-	logger.Info("connector linked", zap.String("software", a.hello.GetSoftware()), zap.Stringer("lane", a.hello.GetLane()))
+	// A logger of its own holds a kilobyte, so none is kept while the link is idle.
+	s.logger(a).Info("connector linked", zap.String("software", a.hello.GetSoftware()), zap.Stringer("lane", a.hello.GetLane()))
 	up := s.cfg.Now()
 	s.tellEdges(a)
 
@@ -49,7 +49,7 @@ func (s *Server) serve(ctx context.Context, a *admission) {
 	<-a.link.Done()
 	wg.Wait()
 	a.probes.Wait()
-	logger.Info("connector unlinked", zap.NamedError("cause", a.link.Cause()), zap.Duration("up", s.cfg.Now().Sub(up)))
+	s.logger(a).Info("connector unlinked", zap.NamedError("cause", a.link.Cause()), zap.Duration("up", s.cfg.Now().Sub(up)))
 }
 
 // endOn closes the link when one of its parts has ended; the link's first cause stays.

@@ -58,7 +58,7 @@ const (
 	fewStreams  = 256
 	// backlog is how many streams may be on their way to the peer, opened and not yet seen there; yamux holds room for as many
 	// of the peer's (8 bytes each) in every session. The peer takes them as they come, so it bounds a burst in one round trip.
-	backlog = 512
+	backlog = 256
 	// maxChunk is the largest payload of a frame: one yamux Write blocks every other stream until it is through. With
 	// yamux's header and the WebSocket's (8 bytes with its mask) it fills one TLS record.
 	maxChunk = 16<<10 - yamuxHeader - 8

@@ -87,24 +87,16 @@ func (o *outbox) drain(buf []byte) []byte {
 	return buf
 }
 
-// sendControl writes what is in the outbox to the control stream until the link ends.
+// sendControl writes what is in the outbox to the control stream.
 func (l *Link) sendControl(w io.Writer) error {
-	var buf []byte
-	for {
-		select {
-		case <-l.ending.Done():
-			return nil
-		case <-l.outbox.ready:
+	for chunk := l.outbox.drain(nil); len(chunk) > 0; {
+		n := min(len(chunk), maxChunk)
+		if _, err := w.Write(chunk[:n]); err != nil {
+			return err
 		}
-		buf = l.outbox.drain(buf[:0])
-		for chunk := buf; len(chunk) > 0; {
-			n := min(len(chunk), maxChunk)
-			if _, err := w.Write(chunk[:n]); err != nil {
-				return err
-			}
-			chunk = chunk[n:]
-		}
+		chunk = chunk[n:]
 	}
+	return nil
 }
 
 // receiveControl acts on the peer's messages until the link ends.

@@ -35,6 +35,8 @@ type Link struct {
 	congestion string
 
 	incoming chan *stream
+	// started hands the control stream to watch; once.
+	started chan *yamux.Stream
 	// opening serialises OpenStream, so that ids appear in order; slots bounds what this side has open.
 	opening chan struct{}
 	slots   chan struct{}
@@ -67,6 +69,7 @@ func newLink(ws *websocket.Conn, c *cork, socket net.Conn, state tls.ConnectionS
 		conf: conf, dialled: dialled, ws: ws, socket: socket, tls: state,
 		outbox:   newOutbox(),
 		incoming: make(chan *stream, conf.MaxIncoming+conf.MaxIncoming/4),
+		started:  make(chan *yamux.Stream, 1),
 		opening:  make(chan struct{}, 1),
 		slots:    make(chan struct{}, conf.MaxOutgoing),
 		streams:  make(map[uint32]*stream),

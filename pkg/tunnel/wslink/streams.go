@@ -15,7 +15,7 @@ const controlStream = 1
 
 var errControl = &tunnel.ClosedError{Reason: tunnel.Reason{Code: tunnel.ReasonProtocol, Message: "the session did not begin with the control stream"}}
 
-// startControl gives y, the control stream, its two goroutines.
+// startControl has y, the control stream, read, and what waits in the outbox written.
 func (l *Link) startControl(y *yamux.Stream) {
 	l.mu.Lock()
 	l.control = y
@@ -23,11 +23,7 @@ func (l *Link) startControl(y *yamux.Stream) {
 		interrupt(y)
 	}
 	l.mu.Unlock()
-	l.goroutines.Go(func() {
-		if err := l.sendControl(y); err != nil {
-			l.fail(closedError(err))
-		}
-	})
+	l.started <- y
 	l.goroutines.Go(func() {
 		err := l.receiveControl(y)
 		<-l.sessionOver()

@@ -3,32 +3,49 @@ package wslink
 import (
 	"time"
 
+	"github.com/hashicorp/yamux"
+
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 )
 
-// watch runs what has its time, until the link has ended. It ends the link when the peer has been silent for too long.
-// Whatever arrives counts as life: on a saturated line the answer to a ping waits behind a lot of data, and a link must not
-// die of being used.
+// watch does what is due, until the link has ended: it has the outbox written, probes the peer, and ends the link when that has
+// been silent for too long. Whatever arrives counts as life: on a saturated line the answer to a ping waits behind a lot of
+// data, and a link must not die of being used. What may block has a goroutine while it does, and an idle link none.
 func (l *Link) watch() {
 	pings := time.NewTicker(l.conf.Ping)
 	defer pings.Stop()
 	silence := time.NewTimer(l.conf.Silence)
 	defer silence.Stop()
-	idle := make(chan struct{}, 1) // holds a token while no ping is under way
-	idle <- struct{}{}
+	var control *yamux.Stream
+	sent, pinged := make(chan error, 1), make(chan struct{}, 1)
+	sending, pinging := false, false
 	for {
+		var ready <-chan struct{}
+		if control != nil && !sending {
+			ready = l.outbox.ready
+		}
 		select {
 		case <-l.ending.Done():
 			return
+		case control = <-l.started:
+		case <-ready:
+			sending = true
+			l.goroutines.Go(func() { sent <- l.sendControl(control) })
+		case err := <-sent:
+			sending = false
+			if err != nil {
+				l.fail(closedError(err))
+			}
 		case <-pings.C:
-			select {
-			case <-idle:
+			if !pinging {
+				pinging = true
 				l.goroutines.Go(func() {
 					l.ping()
-					idle <- struct{}{}
+					pinged <- struct{}{}
 				})
-			default:
 			}
+		case <-pinged:
+			pinging = false
 		case <-silence.C:
 			left := l.conf.Silence - l.conn.silent()
 			if left <= 0 {
