@@ -16,10 +16,12 @@ func TestExchangesWaitForAFastLinkBesideABulkOne(t *testing.T) {
 		r := New(Config{})
 		bulk := joinBulk(t, r, "con_1", 1, "a")
 		defer bulk.leave()
-		var fast joined
-		time.AfterFunc(300*time.Millisecond, func() { fast = join(t, r, "con_1", 1, "a") })
+		came := make(chan joined, 1)
+		time.AfterFunc(300*time.Millisecond, func() { came <- join(t, r, "con_1", 1, "a") })
 		began := time.Now()
-		if m := pick(t, r, ""); m.Link != fast.fakeLink || time.Since(began) != 300*time.Millisecond {
+		m := pick(t, r, "")
+		fast := <-came
+		if m.Link != fast.fakeLink || time.Since(began) != 300*time.Millisecond {
 			t.Errorf("took %v after %v", m.Lane, time.Since(began))
 		}
 		for range 5 {
