@@ -29,6 +29,8 @@ type Config struct {
 	PublicPort int `conf:"public_port" help:"port that the world sees, if it is not listen's"`
 	// QUIC can be switched off where UDP cannot reach the edge; connectors then use WebSocket.
 	QUIC bool `conf:"quic" help:"take connectors over UDP"`
+	// HTTP3 offers HTTP/3 to browsers on the same UDP port (Alt-Svc); without QUIC it has no effect.
+	HTTP3 bool `conf:"http3" help:"offer HTTP/3 to browsers over UDP"`
 	// Edges is the list of edges on one store that connectors may link to, this one among them; each holds links to two of them.
 	// None: connectors are told nothing and stay where they are. Write this edge alone to end a longer list.
 	Edges []EdgeAddress `conf:"edges"`
@@ -57,7 +59,7 @@ type EdgeAddress struct {
 // Default is the configuration of an edge that nobody configured.
 func Default() Config {
 	return Config{
-		StateDir: "/var/lib/sallyport-edge", Host: "edge.localhost", Listen: ":8443", QUIC: true, Loopback: "127.0.0.1:9465",
+		StateDir: "/var/lib/sallyport-edge", Host: "edge.localhost", Listen: ":8443", QUIC: true, HTTP3: true, Loopback: "127.0.0.1:9465",
 		Mail: mail.Default(), Log: log.Default(),
 	}
 }

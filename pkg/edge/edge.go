@@ -29,6 +29,8 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/secret"
 	"github.com/sallyport-dev/sallyport/pkg/store"
 	"github.com/sallyport-dev/sallyport/pkg/token"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/quiclink"
 	"github.com/sallyport-dev/sallyport/pkg/web"
 )
 
@@ -59,11 +61,14 @@ type Edge struct {
 	tunnel   http.Handler // the edge's own host
 	port     string       // what stands behind a host in URLs, ":8443"
 	refused  *prometheus.CounterVec
+	requests *prometheus.CounterVec
+	altSvc   []string // nil where HTTP/3 is not offered
 
 	// The other end.
 	registry *registry.Registry
 	control  *controlserver.Server
 	links    *links
+	quic     *quiclink.Listener // nil without QUIC
 
 	mailer mail.Outlet
 	outbox *mail.Queue
@@ -147,10 +152,15 @@ func (e *Edge) assembleTunnel(context.Context) error {
 	if err := e.control.SetEdges(e.config.edges()); err != nil {
 		return err
 	}
-	quic, err := e.listenQUIC()
-	if err != nil {
+	e.limits = guard.NewLimits(guard.DefaultLimits(), nil, e.metrics)
+	var err error
+	if e.quic, err = e.listenQUIC(); err != nil {
 		return err
 	}
-	e.links = newLinks(e.control, quic, e.logger)
+	var listener tunnel.Listener
+	if e.quic != nil {
+		listener = e.quic
+	}
+	e.links = newLinks(e.control, listener, e.logger)
 	return nil
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/change"
 	"github.com/sallyport-dev/sallyport/pkg/control/controlserver"
 	"github.com/sallyport-dev/sallyport/pkg/enroll"
-	"github.com/sallyport-dev/sallyport/pkg/guard"
 	"github.com/sallyport-dev/sallyport/pkg/identity/emailotp"
 	"github.com/sallyport-dev/sallyport/pkg/login"
 	"github.com/sallyport-dev/sallyport/pkg/mail"
@@ -28,7 +27,6 @@ func (e *Edge) assembleRequests(context.Context) (err error) {
 	if e.pages, err = web.New(); err != nil {
 		return err
 	}
-	e.limits = guard.NewLimits(guard.DefaultLimits(), nil, e.metrics)
 	e.access = access.New(access.Config{
 		Keys: e.keyring, Sessions: e.store.Sessions(), Services: e.store.Services(), Users: e.store.Identity(),
 		Apps: e.store.Tenants(), Recorder: e.recorder, Follower: e.follower, Logger: e.logger, Metrics: e.metrics,
@@ -36,10 +34,12 @@ func (e *Edge) assembleRequests(context.Context) (err error) {
 	e.proxy = proxy.New(proxy.Config{Registry: e.registry, Pages: e.pages, Logger: e.logger, Metrics: e.metrics})
 	e.port, e.tunnel = e.config.port(e.Addr()), e.tunnelHost()
 	e.refused = e.metrics.Counter("sallyport_edge_refused_total", "Requests refused for their form, by reason.", "reason")
+	e.requests = e.metrics.Counter("sallyport_edge_requests_total", "Requests that arrived, by version of HTTP.", "version")
 	port, err := e.publicPort()
 	if err != nil {
 		return err
 	}
+	e.altSvc = e.offerHTTP3(port)
 	e.login = login.New(login.Config{
 		Sessions: session.NewKeeper(e.store.Sessions(), session.Limits{}, time.Now),
 		Codes:    emailotp.New(e.store.Codes(), e.store.Identity(), e.sealer, time.Now),

@@ -45,6 +45,7 @@ func (e *Edge) Run(ctx context.Context) error {
 			Name: "requests", Run: func(ctx context.Context) error { return serve(ctx, public, e.limits.Listener(e.sockets.tcp)) },
 			Drain: func(ctx context.Context) { _ = public.Shutdown(ctx) },
 		},
+		{Name: "requests over HTTP/3", Run: e.serveHTTP3, Drain: e.drainHTTP3},
 		{
 			Name: "service manager", Run: func(ctx context.Context) error { return notifier.Watch(ctx, e.status) },
 			Drain: func(context.Context) { notifier.Stopping() },
@@ -53,7 +54,7 @@ func (e *Edge) Run(ctx context.Context) error {
 		group.Add(part)
 	}
 	e.logger.Info("edge runs", zap.String("version", build.Version()), zap.Stringer("listen", e.Addr()),
-		zap.Bool("quic", e.sockets.udp != nil), zap.Stringer("loopback", loopback.Addr()), zap.String("host", e.config.Host))
+		zap.Bool("quic", e.sockets.udp != nil), zap.Bool("http3", e.altSvc != nil), zap.Stringer("loopback", loopback.Addr()), zap.String("host", e.config.Host))
 	notifier.Ready()
 	err = group.Run(ctx)
 	e.logger.Info("edge stopped", zap.Error(err))
@@ -69,6 +70,22 @@ func serve(ctx context.Context, server *http.Server, l net.Listener) error {
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// serveHTTP3 waits for ctx to end, then cuts what browsers still have over HTTP/3. That they come in at all is the work of
+// links, which accepts for both.
+func (e *Edge) serveHTTP3(ctx context.Context) error {
+	<-ctx.Done()
+	if e.quic != nil {
+		e.quic.CloseHTTP3()
+	}
+	return nil
+}
+
+func (e *Edge) drainHTTP3(ctx context.Context) {
+	if e.quic != nil {
+		e.quic.DrainHTTP3(ctx)
+	}
 }
 
 // concludeLimit is how long exchanges that were cut have to conclude; it is less than a part of the process has.

@@ -17,6 +17,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v := &visit{request: id.NewRequest()}
 	r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
 	w.Header().Set("Strict-Transport-Security", "max-age=31536000")
+	e.requests.WithLabelValues(version(r)).Inc()
 
 	host, refusal := guard.Host(r)
 	if refusal != nil {
@@ -29,6 +30,9 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v.door = door
+	if door.Kind != route.Tunnel && r.ProtoMajor < 3 && e.altSvc != nil {
+		w.Header()["Alt-Svc"] = e.altSvc
+	}
 	if refusal := guard.Check(r); refusal != nil && !ownRemedy(r, door, refusal) {
 		e.refuse(w, r, v, refusal)
 		return
@@ -57,6 +61,17 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		e.serveApp(w, r, v, target)
 	}
+}
+
+// version names the version of HTTP in metrics.
+func version(r *http.Request) string {
+	switch r.ProtoMajor {
+	case 3:
+		return "3"
+	case 2:
+		return "2"
+	}
+	return "1"
 }
 
 // ownRemedy lets a browser with too many cookies get at what takes them away: our own paths on the app's host. What net/http

@@ -98,10 +98,13 @@ func (e *Edge) publicServer() *http.Server {
 	if err != nil {
 		errorLog = zap.NewStdLog(e.logger) // cannot be: debug is a level
 	}
-	server := &http.Server{Handler: e.caught(guard.Pace(e)), TLSConfig: e.certs.TLSConfig(), ErrorLog: errorLog}
+	server := &http.Server{Handler: e.public(), TLSConfig: e.certs.TLSConfig(), ErrorLog: errorLog}
 	guard.Server(server)
 	return server
 }
+
+// public is what browsers reach, over whichever transport.
+func (e *Edge) public() http.Handler { return e.caught(guard.Pace(e)) }
 
 // caught tells of a panic, which net/http would write among the broken handshakes, and lets the connection or stream break. It
 // says what kind it was and where; the words could hold something of the request.

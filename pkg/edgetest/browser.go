@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,8 +21,21 @@ type Browser struct {
 // browserPatience bounds all that a test does in a browser.
 const browserPatience = 3 * time.Minute
 
-// StartBrowser starts a Chromium with a profile of its own. It ends with the test.
+// StartBrowser starts a Chromium with a profile of its own, which speaks HTTP/2 at most. It ends with the test.
 func StartBrowser(t testing.TB, caFile string, width, height int) *Browser {
+	t.Helper()
+	return startBrowser(t, caFile, width, height, chromedp.Flag("disable-quic", true))
+}
+
+// StartHTTP3Browser starts one that begins with HTTP/3 at these origins, host:port each, instead of waiting for Alt-Svc.
+func StartHTTP3Browser(t testing.TB, caFile string, origins ...string) *Browser {
+	t.Helper()
+	return startBrowser(t, caFile, 1280, 800, chromedp.Flag("enable-quic", true), chromedp.Flag("origin-to-force-quic-on", strings.Join(origins, ",")),
+		// It tries HTTP/3 at the first address only, which is ::1, where the edge of a test does not listen.
+		chromedp.Flag("host-resolver-rules", "MAP *.localhost 127.0.0.1"))
+}
+
+func startBrowser(t testing.TB, caFile string, width, height int, quic ...chromedp.ExecAllocatorOption) *Browser {
 	t.Helper()
 	home := t.TempDir()
 	nss := filepath.Join(home, ".pki", "nssdb")
@@ -40,9 +54,10 @@ func StartBrowser(t testing.TB, caFile string, width, height int) *Browser {
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath("/usr/bin/chromium"), chromedp.NoSandbox, chromedp.UserDataDir(filepath.Join(home, "profile")),
 		chromedp.Env("HOME="+home), chromedp.WindowSize(width, height),
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-sync", true), chromedp.Flag("no-first-run", true),
 	)
+	options = append(options, quic...)
 	ctx, cancel := context.WithTimeout(context.Background(), browserPatience)
 	ctx, stop := chromedp.NewExecAllocator(ctx, options...)
 	var closeTab context.CancelFunc

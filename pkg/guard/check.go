@@ -16,6 +16,10 @@ const (
 // Check refuses requests that two programs could read differently, or that ask for more than any page needs. What net/http
 // refuses or merges by itself before a handler runs is not looked at again. Nothing of the request is changed.
 func Check(r *http.Request) *Refusal {
+	if r.Method == http.MethodConnect && r.ProtoMajor == 3 && r.Proto != "HTTP/3.0" {
+		// Extended CONNECT, which the library always offers (RFC 9220 §3): no protocol of ours. WebSockets go over TCP.
+		return &Refusal{Status: http.StatusNotImplemented, Code: CodeMethod, Reason: "extended-connect"}
+	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
 	default:

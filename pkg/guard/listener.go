@@ -8,16 +8,64 @@ import (
 // Listener bounds the open connections of a listener, in all and for one source. What is too many is closed at once, before
 // TLS: a listener that merely stopped accepting would let whoever holds its places shut everybody else out.
 func (l *Limits) Listener(inner net.Listener) net.Listener {
-	return &listener{Listener: inner, limits: l, open: map[string]int{}}
+	return &listener{Listener: inner, places: l.Connections()}
 }
 
-type listener struct {
-	net.Listener
+// Connections counts the open connections of one listener, in all and for one source.
+type Connections struct {
 	limits *Limits
 
 	mu    sync.Mutex // guards open and total
 	open  map[string]int
 	total int
+}
+
+// Connections returns a count with nothing open, for transports that have no net.Listener.
+func (l *Limits) Connections() *Connections {
+	return &Connections{limits: l, open: map[string]int{}}
+}
+
+// Enter takes a place for a connection from remote, host:port; leave gives it back, once however often it is called. False:
+// a limit is reached, and the connection is to be closed.
+func (c *Connections) Enter(remote string) (leave func(), ok bool) {
+	source := sourceOf(remote)
+	if limit := c.enter(source); limit != "" {
+		c.limits.refused.WithLabelValues(limit).Inc()
+		return nil, false
+	}
+	return sync.OnceFunc(func() { c.leave(source) }), true
+}
+
+// enter takes a place, or names the limit that is reached.
+func (c *Connections) enter(source string) string {
+	if c.limits.memory.above(refuseAt) {
+		return "memory"
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.total >= c.limits.cfg.Connections:
+		return "connections"
+	case c.open[source] >= c.limits.cfg.ConnectionsPerSource:
+		return "source-connections"
+	}
+	c.total++
+	c.open[source]++
+	return ""
+}
+
+func (c *Connections) leave(source string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.total--
+	if c.open[source]--; c.open[source] == 0 {
+		delete(c.open, source)
+	}
+}
+
+type listener struct {
+	net.Listener
+	places *Connections
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -26,51 +74,21 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		source := sourceOf(c.RemoteAddr().String())
-		if limit := l.enter(source); limit != "" {
-			l.limits.refused.WithLabelValues(limit).Inc()
+		leave, ok := l.places.Enter(c.RemoteAddr().String())
+		if !ok {
 			_ = c.Close() // nothing was said to it yet
 			continue
 		}
-		return &conn{Conn: c, listener: l, source: source}, nil
-	}
-}
-
-// enter takes a place, or names the limit that is reached.
-func (l *listener) enter(source string) string {
-	if l.limits.memory.above(refuseAt) {
-		return "memory"
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.total >= l.limits.cfg.Connections:
-		return "connections"
-	case l.open[source] >= l.limits.cfg.ConnectionsPerSource:
-		return "source-connections"
-	}
-	l.total++
-	l.open[source]++
-	return ""
-}
-
-func (l *listener) leave(source string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.total--
-	if l.open[source]--; l.open[source] == 0 {
-		delete(l.open, source)
+		return &conn{Conn: c, leave: leave}, nil
 	}
 }
 
 type conn struct {
 	net.Conn
-	listener *listener
-	source   string
-	once     sync.Once
+	leave func()
 }
 
 func (c *conn) Close() error {
-	c.once.Do(func() { c.listener.leave(c.source) })
+	c.leave()
 	return c.Conn.Close()
 }

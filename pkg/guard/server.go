@@ -17,6 +17,9 @@ const (
 	// FrameSize is the largest HTTP/2 frame taken; each connection keeps a buffer of the largest that came. Browsers send no
 	// larger ones than this, which is the protocol's own default (RFC 9113 §6.5.2).
 	FrameSize = 16 << 10
+	// HeaderSlack is what a transport takes beyond MaxHeaderBytes, so that it is Check that refuses, with a page. HTTP/3 counts
+	// 32 bytes for each field on top (RFC 9114 §4.2.2), and cookies are a field each there.
+	HeaderSlack = 8 << 10
 	// MaxStrangerBody is the largest body that is read from somebody unknown.
 	MaxStrangerBody = 64 << 10
 )

@@ -18,9 +18,9 @@ const transportSecurity = "max-age=31536000"
 var errAddress = errors.New("the answer points to an address that may not leave")
 
 // interim passes an informational answer on. 100 is left to net/http, which sends it when the body is first read: and that
-// is after this one came.
+// is after this one came. HTTP/3 has nobody who would.
 func (c *carrying) interim(i wire.Interim) error {
-	if i.Status == http.StatusContinue {
+	if i.Status == http.StatusContinue && c.r.ProtoMajor < 3 {
 		return nil
 	}
 	h := c.w.Header()

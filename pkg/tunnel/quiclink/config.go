@@ -1,5 +1,6 @@
 // Package quiclink owns links over QUIC: dialing, listening, streams, and what QUIC's errors mean for a link. It is the
-// only home of quic-go, whose API changes in most of its minor versions. It knows no HTTP/3 and no frames.
+// only home of quic-go, whose API changes in most of its minor versions; so browsers that speak HTTP/3 on the same socket are
+// served here, by a handler that the Listener is given. It knows no frames and no hosts.
 package quiclink
 
 import (
@@ -27,6 +28,8 @@ type Config struct {
 	StatelessResetKey *[32]byte
 	// TokenKey seals address tokens; keep it across restarts. nil: random.
 	TokenKey *[32]byte
+	// HTTP3, if set, lets a listener serve browsers on the same socket. Ignored by a dialer.
+	HTTP3 *HTTP3
 }
 
 const (
@@ -67,7 +70,7 @@ func (c Config) withDefaults(streams int) Config {
 func (c Config) silence() time.Duration { return c.Idle - min(c.KeepAlive/2, time.Second) }
 
 func (c Config) quic() *quic.Config {
-	return &quic.Config{
+	conf := &quic.Config{
 		HandshakeIdleTimeout:           c.Handshake,
 		MaxIdleTimeout:                 c.Idle,
 		KeepAlivePeriod:                c.KeepAlive,
@@ -81,6 +84,14 @@ func (c Config) quic() *quic.Config {
 		EnableDatagrams:                true,  // for Probe; what comes is dropped once quic-go's short queue is full
 		Allow0RTT:                      false, // replayable; nothing we send may be
 	}
+	if c.HTTP3 != nil {
+		conf.MaxIdleTimeout = max(c.Idle, browserIdle)
+		conf.KeepAlivePeriod = max(c.KeepAlive, browserPing)
+		conf.MaxIncomingUniStreams = browserUni
+		// No more than may be at work, so that what waits for a place is bounded too.
+		conf.MaxIncomingStreams = min(conf.MaxIncomingStreams, int64(c.HTTP3.withDefaults().MaxStreams))
+	}
+	return conf
 }
 
 func orDefault[T ~int | ~int64](v, def T) T {

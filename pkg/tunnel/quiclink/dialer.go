@@ -33,6 +33,7 @@ func (d *Dialer) Dial(ctx context.Context, target tunnel.Target) (tunnel.Link, e
 
 func (d *Dialer) dialAddress(ctx context.Context, target tunnel.Target, remote netip.AddrPort) (tunnel.Link, error) {
 	conf := d.Config.withDefaults(dialerStreams)
+	conf.HTTP3 = nil
 	socket, err := d.open(ctx, remote)
 	if err != nil {
 		return nil, fmt.Errorf("udp socket: %w", err)

@@ -85,6 +85,17 @@ func (l *Link) acceptStreams() error {
 	}
 }
 
+// strays reports whether the peer of a link opened a one-way stream: a socket that serves browsers, too, has to allow them.
+func (l *Link) strays() bool {
+	if l.conf.HTTP3 == nil {
+		return false
+	}
+	at, cancel := context.WithCancel(context.Background())
+	cancel() // only one that is there already
+	_, err := l.conn.AcceptUniStream(at)
+	return err == nil
+}
+
 // fail ends the link for cause, unless it has ended already, and tells the peer unless the peer told us.
 func (l *Link) fail(cause *tunnel.ClosedError) {
 	if !l.ending.End(cause) {

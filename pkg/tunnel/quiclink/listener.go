@@ -14,12 +14,13 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 )
 
-// Listener accepts links on one UDP socket, through one quic.Transport, so that other protocols can be given their
-// connections by name (ALPN) on the same port.
+// Listener accepts links on one UDP socket, through one quic.Transport, and serves browsers there if it is told to: the
+// protocol that a client names (ALPN) decides.
 type Listener struct {
 	conf      Config
 	transport *quic.Transport
 	listener  *quic.Listener
+	browsers  *browsers // nil without HTTP/3
 	closeOnce sync.Once
 }
 
@@ -34,6 +35,9 @@ func NewListener(socket net.PacketConn, tlsConf *tls.Config, conf Config) (*List
 	tlsConf.MinVersion = tls.VersionTLS13
 	if len(tlsConf.NextProtos) == 0 {
 		tlsConf.NextProtos = []string{tunnel.ALPN}
+		if conf.HTTP3 != nil {
+			tlsConf.NextProtos = append(tlsConf.NextProtos, ALPNHTTP3)
+		}
 	}
 	handshakes := rate.NewLimiter(rate.Limit(conf.RetryAbove), conf.RetryAbove)
 	l := &Listener{conf: conf, transport: &quic.Transport{
@@ -42,6 +46,9 @@ func NewListener(socket net.PacketConn, tlsConf *tls.Config, conf Config) (*List
 		TokenGeneratorKey:   (*quic.TokenGeneratorKey)(conf.TokenKey),
 		VerifySourceAddress: func(net.Addr) bool { return !handshakes.Allow() },
 	}}
+	if conf.HTTP3 != nil {
+		l.browsers = newBrowsers(*conf.HTTP3)
+	}
 	var err error
 	if l.listener, err = l.transport.Listen(tlsConf, conf.quic()); err != nil {
 		return nil, fmt.Errorf("quic listen: %w", err)
@@ -49,7 +56,8 @@ func NewListener(socket net.PacketConn, tlsConf *tls.Config, conf Config) (*List
 	return l, nil
 }
 
-// Accept implements tunnel.Listener. It returns net.ErrClosed after Close.
+// Accept implements tunnel.Listener; browsers that arrive meanwhile are served in goroutines of their own. It returns
+// net.ErrClosed after Close.
 func (l *Listener) Accept(ctx context.Context) (tunnel.Link, error) {
 	for {
 		conn, err := l.listener.Accept(ctx)
@@ -59,8 +67,12 @@ func (l *Listener) Accept(ctx context.Context) (tunnel.Link, error) {
 		case err != nil:
 			return nil, fmt.Errorf("quic accept: %w", err)
 		}
-		if conn.ConnectionState().TLS.NegotiatedProtocol == tunnel.ALPN {
+		switch protocol := conn.ConnectionState().TLS.NegotiatedProtocol; {
+		case protocol == tunnel.ALPN:
 			return newLink(conn, l.conf, nil), nil
+		case protocol == ALPNHTTP3 && l.browsers != nil:
+			l.browsers.serve(conn)
+			continue
 		}
 		code, text := tunnel.Reason{Code: tunnel.ReasonRefused, Message: "no such protocol here"}.Wire()
 		_ = conn.CloseWithError(quic.ApplicationErrorCode(code), text)
@@ -70,10 +82,27 @@ func (l *Listener) Accept(ctx context.Context) (tunnel.Link, error) {
 // Addr is the address of the socket.
 func (l *Listener) Addr() net.Addr { return l.transport.Conn.LocalAddr() }
 
+// DrainHTTP3 takes no further requests from browsers and waits for those at work until ctx ends.
+func (l *Listener) DrainHTTP3(ctx context.Context) {
+	if l.browsers != nil {
+		l.browsers.drain(ctx)
+	}
+}
+
+// CloseHTTP3 ends the connections of browsers and returns when their handlers have.
+func (l *Listener) CloseHTTP3() {
+	if l.browsers != nil {
+		l.browsers.close()
+	}
+}
+
 // Close stops listening and cuts every link that was accepted here without a word: close links first, with their
 // reasons. The socket stays open.
 func (l *Listener) Close() error {
 	var err error
-	l.closeOnce.Do(func() { err = errors.Join(l.listener.Close(), l.transport.Close()) })
+	l.closeOnce.Do(func() {
+		l.CloseHTTP3()
+		err = errors.Join(l.listener.Close(), l.transport.Close())
+	})
 	return err
 }

@@ -52,6 +52,8 @@ func (w *watcher) look() {
 	switch {
 	case w.held && stats.BytesReceived > heldTraffic:
 		w.link.fail(&tunnel.ClosedError{Reason: w.link.hold.Exceeded()})
+	case w.link.strays():
+		w.link.fail(&tunnel.ClosedError{Reason: tunnel.Reason{Code: tunnel.ReasonProtocol, Message: "a link has no one-way streams"}})
 	case now.Sub(w.heard) >= w.link.conf.silence():
 		w.link.fail(&tunnel.ClosedError{Reason: tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "the peer does not answer"}})
 	case w.held:
