@@ -13,7 +13,7 @@ const (
 
 // Hurry gives links up after testQuiet of low load, and TestLinger without work.
 func (c *Connector) Hurry() {
-	c.links.shrink = shrinking{fast: testQuiet, bulk: testQuiet, linger: TestLinger}
+	c.links.shrink = shrinking{fast: testQuiet, bulk: testQuiet, linger: TestLinger, warm: testQuiet}
 }
 
 // Retiring is how many links take nothing new.

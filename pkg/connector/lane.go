@@ -58,6 +58,7 @@ type lane struct {
 	backoff tunnel.Backoff
 	size    size
 	linger  time.Duration
+	warm    time.Duration
 	serving []*held   // links that are up and not draining
 	former  []*held   // links that others have taken the place of, to be retired
 	due     time.Time // when the next attempt may be made
@@ -73,7 +74,8 @@ func newLane(l *links, kind tunnelv1.Lane, dial dialFunc, shrink shrinking) *lan
 		s = size{most: maxBulk, quiet: shrink.bulk}
 	}
 	return &lane{
-		links: l, kind: kind, dial: dial, size: s, linger: shrink.linger, waken: make(chan struct{}, 1), improve: make(chan struct{}, 1),
+		links: l, kind: kind, dial: dial, size: s, linger: shrink.linger, warm: shrink.warm,
+		waken: make(chan struct{}, 1), improve: make(chan struct{}, 1),
 	}
 }
 
@@ -137,12 +139,19 @@ func (l *lane) next(now time.Time) (wait time.Duration, surplus *held, revoked b
 	for _, h := range l.serving {
 		running += h.demand()
 	}
+	longest := idle
+	if l.kind == tunnelv1.Lane_LANE_BULK && slices.ContainsFunc(l.serving, (*held).slow) {
+		longest = min(l.warm/4, 5*time.Second)
+		if now.Sub(l.gate.running.lately()) < l.warm {
+			running = max(running, 1)
+		}
+	}
 	want := l.size.step(now, running, len(l.serving))
 	switch {
 	case len(l.serving) > want:
 		return 0, l.surplus(), false
 	case len(l.serving) == want:
-		return l.size.watch(running), nil, false
+		return min(l.size.watch(running), longest), nil, false
 	}
 	return max(l.due.Sub(now), 0), nil, false
 }

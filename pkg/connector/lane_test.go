@@ -45,7 +45,11 @@ func TestOneLinkALane(t *testing.T) {
 					t.Errorf("an exchange was given to the lane %v", m.Lane)
 				}
 			}
-			if s := c.ready(t); len(s.Links) != 2 || s.Protocol != fast {
+			s := c.ready(t)
+			for deadline := time.Now().Add(10 * time.Second); len(s.Links) != 2 && time.Now().Before(deadline); s = c.ready(t) {
+				<-time.After(10 * time.Millisecond) // the edge knew first
+			}
+			if len(s.Links) != 2 || s.Protocol != fast {
 				t.Errorf("%+v", s)
 			}
 		})

@@ -2,6 +2,7 @@ package connector
 
 import (
 	"sync"
+	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/token"
 	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
@@ -9,9 +10,10 @@ import (
 
 // running knows the exchanges that run now, so that a revocation can end them.
 type running struct {
-	mu   sync.Mutex // guards both
+	mu   sync.Mutex // guards all below
 	next uint64
 	byID map[uint64]*exchangeOf
+	last time.Time // when an exchange was added last
 }
 
 type exchangeOf struct {
@@ -29,6 +31,7 @@ func (r *running) add(c token.Claims, end func()) (done func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.next++
+	r.last = time.Now()
 	key := r.next
 	x := &exchangeOf{claims: c, end: end}
 	r.byID[key] = x
@@ -50,6 +53,13 @@ func (r *running) end(revoked *tunnelv1.Revoke) {
 			x.ended.Do(func() { x.ending.Go(x.end) })
 		}
 	}
+}
+
+// lately is when an exchange began last; zero if none did.
+func (r *running) lately() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
 }
 
 func (r *running) count() int {

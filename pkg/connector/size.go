@@ -14,13 +14,14 @@ import (
 const (
 	// maxFast and maxBulk bound the links of a lane to one edge.
 	maxFast = 4
-	maxBulk = 4
+	maxBulk = 6
 	// fastLoad is how many exchanges a fast link is to run at most while another may be opened.
 	fastLoad = 4
 	// growEvery is the least time between two links that are opened for load.
 	growEvery = 250 * time.Millisecond
 	fastQuiet = time.Minute
 	bulkQuiet = 30 * time.Second
+	warmFor   = 10 * time.Minute
 	linger    = 10 * time.Second
 )
 
@@ -31,9 +32,14 @@ type shrinking struct {
 	// linger is how long a link that takes nothing new must have been without work before it is closed: the edge may have
 	// chosen it before it read so, and the last bytes may still be on their way.
 	linger time.Duration
+	// warm is how long after its last exchange a clinic counts as at work: where TCP slows down with each lost packet, its bulk
+	// links are up before a body needs them, because one that has begun takes no further links.
+	warm time.Duration
 }
 
-func defaultShrinking() shrinking { return shrinking{fast: fastQuiet, bulk: bulkQuiet, linger: linger} }
+func defaultShrinking() shrinking {
+	return shrinking{fast: fastQuiet, bulk: bulkQuiet, linger: linger, warm: warmFor}
+}
 
 // size decides how many links a lane is to have; step is a pure function of it and its arguments.
 type size struct {
@@ -122,6 +128,9 @@ func (h *held) demand() int {
 	}
 	return int(n)
 }
+
+// slow says that a lost packet slows down what is sent on this link, by one side at least.
+func (h *held) slow() bool { return h.Info().Congestion != wslink.CongestionBBR || !h.BBR }
 
 // counted is a body that the edge sends on a bulk link: it is work until it has been read or given up.
 type counted struct {

@@ -43,8 +43,8 @@ func TestSizeOfALane(t *testing.T) {
 		}},
 		"half the load is no reason to shrink": {fast, []step{{0, 8, 1, 2}, {tick, 4, 2, 2}, {time.Hour, 4, 2, 2}}},
 		"one body wants every bulk link": {bulk, []step{
-			{0, 0, 1, 1}, {tick, 1, 1, 2}, {tick, 1, 2, 3}, {tick, 1, 3, 4}, {tick, 1, 4, 4}, {time.Hour, 1, 4, 4},
-			{tick, 0, 4, 4}, {bulkQuiet - time.Second, 0, 4, 4}, {time.Second, 0, 4, 1},
+			{0, 0, 1, 1}, {tick, 1, 1, 2}, {tick, 1, 2, 3}, {tick, 1, 3, 4}, {tick, 1, 4, 5}, {tick, 1, 5, 6}, {time.Hour, 1, 6, 6},
+			{tick, 0, 6, 6}, {bulkQuiet - time.Second, 0, 6, 6}, {time.Second, 0, 6, 1},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
