@@ -260,6 +260,7 @@ func newClinic(t testing.TB, e *testEdge, transport string, tune ...func(*connec
 	}
 	c.config = connector.Config{
 		StateDir: filepath.Join(dir, "state"), Ingress: rules, Loopback: "127.0.0.1:0", Transport: transport, DrainTimeout: 10 * time.Second,
+		Network: make(chan struct{}), // that of the machine that tests run on may change
 	}
 	for _, f := range tune {
 		f(&c.config)
