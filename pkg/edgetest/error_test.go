@@ -24,7 +24,7 @@ func TestWhatIsDownIsSaid(t *testing.T) {
 		status            int
 		do                func()
 	}{
-		{"the application", "E-ORIGIN-REFUSED", "OSCAR is not answering", http.StatusBadGateway, func() { tomcat.Stop(t) }},
+		{"the application", "E-ORIGIN-REFUSED", "The clinic's OSCAR is not answering", http.StatusBadGateway, func() { tomcat.Stop(t) }},
 		{"the connector", "E-TUNNEL-DOWN", "The clinic cannot be reached", http.StatusServiceUnavailable, func() { w.Connector.Stop() }},
 	} {
 		c.do()

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"html"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -257,7 +258,7 @@ func TestScriptsGetJSONAndPeopleGetAPage(t *testing.T) {
 		if isPage := strings.HasPrefix(w.Header().Get("Content-Type"), "text/html"); isPage != tc.page {
 			t.Errorf("%s: page %v, want %v", name, isPage, tc.page)
 		}
-		if !strings.Contains(w.Body.String(), "OSCAR is not answering") || !strings.Contains(w.Body.String(), "REQ") {
+		if !strings.Contains(html.UnescapeString(w.Body.String()), "The clinic's OSCAR is not answering") || !strings.Contains(w.Body.String(), "REQ") {
 			t.Errorf("%s: does not say what and which:\n%s", name, w.Body)
 		}
 	}
@@ -265,18 +266,71 @@ func TestScriptsGetJSONAndPeopleGetAPage(t *testing.T) {
 
 func TestTheBrokenStopIsMarkedAndLaterOnesAreNot(t *testing.T) {
 	p := newPages(t)
-	w := httptest.NewRecorder()
-	p.Error(w, navigation("GET", "/"), web.Problem{Code: "E-TUNNEL-DOWN", App: "OSCAR"})
-	var states []string
-	for _, found := range regexp.MustCompile(`class="state">([^<]+)<`).FindAllStringSubmatch(w.Body.String(), -1) {
-		states = append(states, found[1])
-	}
-	if got := strings.Join(states, ", "); got != "working, working, not working, not reached" {
+	if got := states(answerTo(p, "GET", web.Problem{Code: "E-TUNNEL-DOWN", App: "OSCAR"})); got != "working, working, not working, not reached" {
 		t.Errorf("way: %s", got)
 	}
-	w = httptest.NewRecorder()
-	p.Error(w, navigation("POST", "/"), web.Problem{Code: "E-TUNNEL-DOWN"})
-	if strings.Contains(w.Body.String(), "Try again</a>") {
+	if strings.Contains(answerTo(p, "POST", web.Problem{Code: "E-TUNNEL-DOWN"}), "Try again</a>") {
 		t.Error("offers to repeat a POST as a GET")
 	}
+}
+
+// Whoever reads one of these pages calls somebody: it must be whoever looks after OSCAR, and not after the connection.
+func TestWhatTheClinicsServerDoesIsNotPutOnTheConnection(t *testing.T) {
+	p := newPages(t)
+	for code, want := range map[string]struct{ title, stop string }{
+		"E-ORIGIN-REFUSED":  {"The clinic's OSCAR is not answering", "not answering"},
+		"E-ORIGIN-TIMEOUT":  {"The clinic's OSCAR is not answering in time", "not answering"},
+		"E-ORIGIN-BUSY":     {"The clinic's OSCAR is busy", "too busy"},
+		"E-ORIGIN-TLS":      {"The clinic's OSCAR could not be verified", "not working"},
+		"E-ORIGIN-PROTOCOL": {"The clinic's OSCAR broke off its answer", "not working"},
+		"E-ORIGIN-ABORT":    {"The clinic's OSCAR broke off its answer", "not working"},
+	} {
+		for _, method := range []string{"GET", "POST"} {
+			body := answerTo(p, method, web.Problem{Code: code, App: "OSCAR"})
+			if !strings.Contains(body, "<h1>"+want.title+"</h1>") {
+				t.Errorf("%s %s: not titled %q:\n%s", method, code, want.title, body)
+			}
+			if got := states(body); got != "working, working, working, "+want.stop {
+				t.Errorf("%s %s: way: %s", method, code, got)
+			}
+			if blame := regexp.MustCompile(`(?i)(connection|tunnel|internet)[^<]* (down|broke)|cannot be reached`).FindString(body); blame != "" {
+				t.Errorf("%s %s: puts it on the connection: %q", method, code, blame)
+			}
+		}
+	}
+	if body := answerTo(p, "GET", web.Problem{Code: "E-TUNNEL-DOWN", App: "OSCAR"}); !strings.Contains(body, "The connection between Sallyport and the clinic is down") || strings.Contains(body, "not answering") {
+		t.Errorf("the tunnel is down, and the page says\n%s", body)
+	}
+}
+
+// An entry is lost by whoever leaves the window, so that the page offers no way that leads out of it.
+func TestAnEntryIsSpokenOfAndItsWindowKept(t *testing.T) {
+	p := newPages(t)
+	for code, words := range map[string]string{
+		"E-ORIGIN-REFUSED": "was not sent and is not saved", "E-ORIGIN-BUSY": "was not sent and is not saved",
+		"E-ORIGIN-TIMEOUT": "may or may not be saved", "E-TUNNEL-DOWN": "may or may not be saved",
+	} {
+		body := answerTo(p, "POST", web.Problem{Code: code, App: "OSCAR"})
+		if !strings.Contains(body, words) {
+			t.Errorf("%s: does not say %q", code, words)
+		}
+		if links := regexp.MustCompile(`<a class="button[^>]*>`).FindAllString(body, -1); len(links) != 1 || !strings.Contains(links[0], `target="_blank"`) {
+			t.Errorf("%s: leads away by %q", code, links)
+		}
+	}
+}
+
+func answerTo(p *web.Pages, method string, problem web.Problem) string {
+	w := httptest.NewRecorder()
+	p.Error(w, navigation(method, "/"), problem)
+	return html.UnescapeString(w.Body.String())
+}
+
+// states are the words below the drawn way's stops.
+func states(body string) string {
+	var out []string
+	for _, found := range regexp.MustCompile(`class="state">([^<]+)<`).FindAllStringSubmatch(body, -1) {
+		out = append(out, found[1])
+	}
+	return strings.Join(out, ", ")
 }

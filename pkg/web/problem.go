@@ -56,14 +56,15 @@ const (
 	fateOpen               // it may have
 )
 
-// key names the words for it.
-func (f fate) key() string {
-	switch f {
-	case fateUnsent:
+// key names the words for it; "" for none. A page that was only read may have been a link that saves.
+func (f fate) key(reading bool) string {
+	switch {
+	case f == fateUnsent && !reading:
 		return "entry.unsent"
-	case fateOpen:
+	case f == fateOpen && !reading:
 		return "entry.open"
-	case fateSaid:
+	case f == fateOpen:
+		return "entry.check"
 	}
 	return ""
 }
@@ -128,8 +129,20 @@ func StatusOf(code string) int { return kindOf(code).status }
 // step is one stop of the drawn way.
 type step struct{ Name, State string } // keys
 
-// way draws people → Sallyport → tunnel → clinic with the broken stop marked.
-func way(broken Side) []step {
+// trouble is the key of what the broken stop is said to be: a server that is only busy is not broken, and one that does not
+// answer may be.
+func (k kind) trouble() string {
+	switch k.words {
+	case "busy":
+		return "way.busy"
+	case "refused", "slow":
+		return "way.silent"
+	}
+	return "way.broken"
+}
+
+// way draws people → Sallyport → tunnel → clinic with the broken stop marked by trouble.
+func way(broken Side, trouble string) []step {
 	if broken == SideNone {
 		return nil
 	}
@@ -138,7 +151,7 @@ func way(broken Side) []step {
 		state := "way.ok"
 		switch side := Side(i + 1); {
 		case side == broken:
-			state = "way.broken"
+			state = trouble
 		case side > broken:
 			state = "way.unknown"
 		}
@@ -171,22 +184,20 @@ func (p *Pages) Error(w http.ResponseWriter, r *http.Request, pr Problem) {
 		pol = onSignInHost()
 	}
 	reading := r.Method == http.MethodGet || r.Method == http.MethodHead
-	entry := ""
-	if !reading {
-		entry = k.fate.key()
-	}
 	p.render(w, r, pr.Status, "error.html", pol, struct {
 		frame
 		Words string
 		Entry string // key of what became of an entry
 		Way   []step
 		Again bool
+		// Typed tells that there was an entry: leaving this window would lose what Back may still show.
+		Typed bool
 	}{
 		frame: frame{
 			Title: k.words + ".title", AppName: p.appName(p.language(r), pr.App), Clinic: pr.Clinic, App: pr.App,
 			RequestID: pr.RequestID, Code: pr.Code,
 		},
-		Words: k.words, Entry: entry, Way: way(pr.Side), Again: k.again && reading,
+		Words: k.words, Entry: k.fate.key(reading), Way: way(pr.Side, k.trouble()), Again: k.again && reading, Typed: !reading,
 	})
 }
 
