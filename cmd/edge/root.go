@@ -50,7 +50,7 @@ func newRoot() *cobra.Command {
 	flags.BoolVar(&p.showConfig, "show-config", false, "print each setting with where it came from, and stop")
 	flags.StringVarP(&p.output, "output", "o", "table", "table, json or yaml")
 	p.settingFlags(flags, "state_dir")
-	root.AddCommand(p.initCommand(), p.serveCommand(), p.configCommand(), p.tenantCommand(), p.siteCommand(), p.appCommand(),
+	root.AddCommand(p.initCommand(), p.serveCommand(), p.restartCommand(), p.configCommand(), p.tenantCommand(), p.siteCommand(), p.appCommand(),
 		p.userCommand(), p.connectorCommand(), p.ingressCommand(), p.sessionCommand(), p.tokenCommand(), p.mailCommand(), p.serviceCommand(), versionCommand())
 	p.finish(root)
 	return root

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	stdlog "log"
 	"os"
+	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -48,11 +51,38 @@ func (p *program) serveCommand() *cobra.Command {
 			}
 			e.Follow(edge.Source{File: p.configFile, Load: p.reload, SetLevel: setLevel})
 			defer service.OnSignal(syscall.SIGHUP, e.Reload)()
+			second := make(chan os.Signal, 1)
+			stop := context.AfterFunc(cmd.Context(), func() { // whoever asks twice does not want to wait for the drain
+				signal.Notify(second, os.Interrupt, syscall.SIGTERM)
+				<-second
+				e.Cut()
+			})
+			defer stop()
 			return e.Run(cmd.Context())
 		},
 	}
 	p.settingFlags(cmd.Flags())
 	return cmd
+}
+
+// restartLimit bounds the wait for a successor.
+const restartLimit = 3 * time.Minute
+
+func (p *program) restartCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "restart", Short: "Replace the running edge by a new process that takes its sockets over", Args: cobra.NoArgs,
+		Long: "The running edge starts this machine's edge program anew, as it was started itself. Once that one is ready it gets\n" +
+			"the sockets, and the old one finishes what it has. If it does not get ready the old one goes on, and this fails.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), restartLimit)
+			defer cancel()
+			if err := edge.Restart(ctx, p.config); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "a new process serves; the old one finishes what it has")
+			return nil
+		},
+	}
 }
 
 func (p *program) configCommand() *cobra.Command {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/certs"
 	"github.com/sallyport-dev/sallyport/pkg/control/controlserver"
@@ -38,8 +39,17 @@ type Config struct {
 	Loopback string `conf:"loopback" help:"loopback address for /metrics and /ready"`
 	// Certificates are PEM files, read again when they change. Without any, the local CA that init made issues them.
 	Certificates []Certificate `conf:"certificates"`
+	Drain        Drain         `conf:"drain"`
 	Mail         mail.Config   `conf:"mail"`
 	Log          log.Config    `conf:"log"`
+}
+
+// Drain is how long what is under way may take when the edge stops or gives its place to a successor.
+type Drain struct {
+	// Requests is for everything but upgraded connections.
+	Requests time.Duration `conf:"requests" help:"how long requests may take to finish when the edge stops"`
+	// Upgraded is for upgraded connections, an app's WebSockets.
+	Upgraded time.Duration `conf:"upgraded" help:"how long upgraded connections may go on when the edge stops"`
 }
 
 // Certificate is a chain and its key.
@@ -60,7 +70,8 @@ type EdgeAddress struct {
 func Default() Config {
 	return Config{
 		StateDir: "/var/lib/sallyport-edge", Host: "edge.localhost", Listen: ":8443", QUIC: true, HTTP3: true, Loopback: "127.0.0.1:9465",
-		Mail: mail.Default(), Log: log.Default(),
+		Drain: Drain{Requests: 30 * time.Second, Upgraded: time.Hour},
+		Mail:  mail.Default(), Log: log.Default(),
 	}
 }
 
@@ -86,6 +97,9 @@ func (c *Config) Validate() error {
 	}
 	if _, err := controlserver.CheckEdges(c.edges()); err != nil {
 		faults = append(faults, fmt.Errorf("edges: %w", err))
+	}
+	if c.Drain.Requests <= 0 || c.Drain.Upgraded <= 0 {
+		faults = append(faults, errors.New("drain: requests and upgraded must be more than 0"))
 	}
 	if c.StateDir == "" {
 		faults = append(faults, errors.New("state_dir: is empty"))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +28,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/registry"
 	"github.com/sallyport-dev/sallyport/pkg/route"
 	"github.com/sallyport-dev/sallyport/pkg/secret"
+	"github.com/sallyport-dev/sallyport/pkg/service"
 	"github.com/sallyport-dev/sallyport/pkg/store"
 	"github.com/sallyport-dev/sallyport/pkg/token"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
@@ -46,7 +48,8 @@ type Edge struct {
 	keyring  *token.Keyring
 
 	// The one port.
-	sockets *sockets
+	place   *place
+	front   *front
 	certs   *certs.Manager
 	metrics *metric.Registry
 
@@ -70,6 +73,14 @@ type Edge struct {
 	links    *links
 	quic     *quiclink.Listener // nil without QUIC
 
+	// How it ends.
+	notifier  *service.Notifier
+	ordinary  atomic.Int64 // requests under way
+	draining  atomic.Bool
+	succeeded atomic.Bool     // another process has the place
+	cut       context.Context // ends a drain
+	cutNow    context.CancelFunc
+
 	mailer mail.Outlet
 	outbox *mail.Queue
 
@@ -78,24 +89,28 @@ type Edge struct {
 
 // New opens the store and the sockets and assembles everything; nothing is served before Run. ctx bounds New alone.
 func New(ctx context.Context, config Config, logger *zap.Logger) (*Edge, error) {
-	e := &Edge{config: config, logger: logger, metrics: metric.New()}
+	e := &Edge{config: config, logger: logger, metrics: metric.New(), notifier: service.NewNotifier()}
+	e.cut, e.cutNow = context.WithCancel(context.Background())
 	e.reloader.edge, e.reloader.running = e, config
 	e.reloader.results = e.metrics.Counter("sallyport_config_reload_total", "Times that the configuration was read again and had changed, by what became of it.", "result")
 	for _, step := range []func(context.Context) error{
-		e.openStore, e.openPort, e.openMail, e.assembleTunnel, e.assembleRequests, e.follow,
+		e.askForPlace, e.openStore, e.openPort, e.openMail, e.assembleTunnel, e.assembleRequests, e.follow,
 	} {
 		if err := step(ctx); err != nil {
-			return nil, errors.Join(err, e.Close())
+			return nil, errors.Join(err, e.close(err))
 		}
 	}
 	return e, nil
 }
 
 // Close lets go of what New opened. Run closes by itself.
-func (e *Edge) Close() error {
+func (e *Edge) Close() error { return e.close(nil) }
+
+// close tells a running edge that waits for this one why it fails.
+func (e *Edge) close(why error) error {
 	var faults []error
-	if e.sockets != nil {
-		faults = append(faults, e.sockets.Close())
+	if e.place != nil {
+		faults = append(faults, e.place.Close(why))
 	}
 	if e.store != nil {
 		faults = append(faults, e.store.Close())
@@ -104,10 +119,10 @@ func (e *Edge) Close() error {
 }
 
 // Addr is where the edge listens, TCP and UDP alike.
-func (e *Edge) Addr() net.Addr { return e.sockets.tcp.Addr() }
+func (e *Edge) Addr() net.Addr { return e.place.tcp.Addr() }
 
 func (e *Edge) openStore(ctx context.Context) (err error) {
-	if e.store, e.sealer, err = openStore(ctx, e.config); err != nil {
+	if e.store, e.sealer, err = openStore(ctx, e.config, e.place.lock()); err != nil {
 		return err
 	}
 	e.follower = change.NewFollower(e.store.Changes(), 0, e.logger)
@@ -127,8 +142,7 @@ func (e *Edge) openPort(ctx context.Context) (err error) {
 	if e.certs, err = certs.New(c); err != nil {
 		return err
 	}
-	e.sockets, err = listen(ctx, e.config.Listen, e.config.QUIC)
-	return err
+	return e.openPlace(ctx)
 }
 
 func (e *Edge) openMail(context.Context) error {

@@ -36,7 +36,7 @@ func Init(ctx context.Context, c Config) (made []string, err error) {
 		made = append(made, "local CA     "+c.localCA()+"   (for trying out: browsers do not know it)")
 	}
 	fresh := missing(c.database())
-	db, _, err := openStore(ctx, c)
+	db, _, err := openStore(ctx, c, nil)
 	if err != nil {
 		return made, err
 	}
@@ -58,7 +58,7 @@ func missing(path string) bool {
 	return errors.Is(err, os.ErrNotExist)
 }
 
-func openStore(ctx context.Context, c Config) (*store.DB, *secret.Sealer, error) {
+func openStore(ctx context.Context, c Config, lock *os.File) (*store.DB, *secret.Sealer, error) {
 	if missing(c.masterKey()) {
 		return nil, nil, fmt.Errorf("%s is missing: run `edge init` on a new machine, or restore it from the back-up", c.masterKey())
 	}
@@ -66,6 +66,6 @@ func openStore(ctx context.Context, c Config) (*store.DB, *secret.Sealer, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	db, err := store.Open(ctx, store.Config{Path: c.database()}, sealer)
+	db, err := store.Open(ctx, store.Config{Path: c.database(), Lock: lock}, sealer)
 	return db, sealer, err
 }

@@ -17,7 +17,7 @@ import (
 // sockets are the two of the edge's one port.
 type sockets struct {
 	tcp net.Listener
-	udp net.PacketConn // nil when QUIC is off
+	udp *net.UDPConn // nil when QUIC is off
 }
 
 // listen opens TCP and, for the same port, UDP. A port of 0 takes one that is free for both.
@@ -33,7 +33,7 @@ func listen(ctx context.Context, address string, withUDP bool) (*sockets, error)
 		}
 		udp, err := lc.ListenPacket(ctx, "udp", tcp.Addr().String())
 		if err == nil {
-			return &sockets{tcp: tcp, udp: udp}, nil
+			return &sockets{tcp: tcp, udp: udp.(*net.UDPConn)}, nil
 		}
 		if err := errors.Join(err, tcp.Close()); !freePort(address) {
 			return nil, fmt.Errorf("listen: %w", err)
@@ -45,17 +45,6 @@ func listen(ctx context.Context, address string, withUDP bool) (*sockets, error)
 func freePort(address string) bool {
 	_, port, err := net.SplitHostPort(address)
 	return err == nil && port == "0"
-}
-
-func (s *sockets) Close() error {
-	err := s.tcp.Close()
-	if s.udp != nil {
-		err = errors.Join(err, s.udp.Close())
-	}
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
 }
 
 // linkTLS is the configuration for connectors over QUIC: theirs is the edge's own name, and no other gets a certificate.
@@ -102,10 +91,10 @@ func quicTLS(links, browsers *tls.Config) *tls.Config {
 // address tokens come from master.key, so that peers of a process that died learn it from the next one at once (RFC 9000
 // §10.3).
 func (e *Edge) listenQUIC() (*quiclink.Listener, error) {
-	if e.sockets.udp == nil {
+	if e.place.udp == nil {
 		return nil, nil
 	}
-	conf := quiclink.Config{}
+	conf := quiclink.Config{ConnectionID: e.place.udp.Epoch().ConnectionID}
 	var browsers *tls.Config
 	if e.config.HTTP3 {
 		browsers = browserTLS(e.certs.TLSConfig(quiclink.ALPNHTTP3), e.config.Host)
@@ -119,7 +108,7 @@ func (e *Edge) listenQUIC() (*quiclink.Listener, error) {
 		*key = (*[32]byte)(mac)
 	}
 	links := linkTLS(e.certs.TLSConfig(tunnel.ALPN), e.config.Host)
-	return quiclink.NewListener(e.sockets.udp, quicTLS(links, browsers), conf)
+	return quiclink.NewListener(e.place.udp, quicTLS(links, browsers), conf)
 }
 
 // http3 serves browsers over QUIC as publicServer does over TCP, within limits of the same size.
@@ -140,7 +129,7 @@ const altSvcAge = 24 * 60 * 60
 
 // offerHTTP3 is the Alt-Svc of answers over TCP (RFC 7838 §3); nothing where HTTP/3 is not served.
 func (e *Edge) offerHTTP3(port int) []string {
-	if e.sockets.udp == nil || !e.config.HTTP3 {
+	if e.place.udp == nil || !e.config.HTTP3 {
 		return nil
 	}
 	return []string{fmt.Sprintf(`%s=":%d"; ma=%d`, quiclink.ALPNHTTP3, port, altSvcAge)}

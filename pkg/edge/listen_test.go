@@ -2,6 +2,7 @@ package edge
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -18,10 +19,8 @@ func TestOnePortForTCPAndUDP(t *testing.T) {
 	if _, err := listen(t.Context(), s.tcp.Addr().String(), true); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("a port that is taken: %v", err)
 	}
-	for range 2 {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
+	if err := errors.Join(s.tcp.Close(), s.udp.Close()); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -42,7 +41,7 @@ func TestAPortThatIsTakenForUDPAloneIsRefusedWhole(t *testing.T) {
 	if s.udp != nil {
 		t.Error("UDP is open without QUIC")
 	}
-	_ = s.Close()
+	_ = s.tcp.Close()
 }
 
 // A browser that tries HTTP/3 on an app's host must not get the tunnel's certificate under that name.

@@ -40,6 +40,9 @@ func (e *Edge) ready(w http.ResponseWriter, r *http.Request) {
 	if _, err := e.follower.CaughtUp(ctx); err != nil {
 		answer.Status, answer.Reason, status = "not ready", "the store does not answer", http.StatusServiceUnavailable
 	}
+	if e.draining.Load() {
+		answer.Status, answer.Reason, status = "not ready", "draining", http.StatusServiceUnavailable
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(answer)

@@ -3,7 +3,6 @@ package edge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"time"
@@ -12,24 +11,26 @@ import (
 
 	"github.com/sallyport-dev/sallyport/pkg/adminapi"
 	"github.com/sallyport-dev/sallyport/pkg/build"
+	"github.com/sallyport-dev/sallyport/pkg/handover"
 	"github.com/sallyport-dev/sallyport/pkg/run"
-	"github.com/sallyport-dev/sallyport/pkg/service"
 )
 
-// Run serves until ctx ends, then drains: no new links and requests, and 30 s for what is under way. Later parts stand on
+// Run serves until ctx ends or a successor has the place, then drains (front.go). Later parts stand on
 // earlier ones and stop before them: the record is the last thing to end before the store.
 func (e *Edge) Run(ctx context.Context) error {
-	socket, err := adminapi.Listen(ctx, e.config.Socket())
-	if err != nil {
-		return errors.Join(err, e.Close())
+	if err := e.complete(ctx); err != nil {
+		return errors.Join(err, e.close(err))
 	}
-	loopback, err := new(net.ListenConfig).Listen(ctx, "tcp", e.config.Loopback)
-	if err != nil {
-		return errors.Join(fmt.Errorf("loopback listen: %w", err), socket.Close(), e.Close())
+	var err error
+	if e.front, err = newFront(e.publicServer()); err != nil {
+		return errors.Join(err, e.close(err))
 	}
-	public := e.publicServer()
-	notifier := service.NewNotifier()
-	group := &run.Group{}
+	if err := e.place.take(ctx); err != nil {
+		return errors.Join(err, e.close(err))
+	}
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	group := &run.Group{DrainTimeout: e.config.Drain.Requests + e.config.Drain.Upgraded}
 	for _, part := range []run.Part{
 		{Name: "record", Run: e.recorder.Run},
 		{Name: "exchanges", Run: e.concluded},
@@ -38,27 +39,45 @@ func (e *Edge) Run(ctx context.Context) error {
 		{Name: "certificates", Run: e.certs.Run},
 		{Name: "configuration", Run: e.reloader.run},
 		{Name: "mail", Run: e.outbox.Run, Drain: e.outbox.Drain},
-		{Name: "administration", Run: func(ctx context.Context) error { return adminapi.New(e.admin(), e.logger).Serve(ctx, socket) }},
-		{Name: "loopback", Run: func(ctx context.Context) error { return serveLoopback(ctx, loopback, e.loopbackHandler(), e.logger) }},
-		{Name: "links", Run: e.links.Run, Drain: func(ctx context.Context) { e.control.Drain(run.DefaultDrainTimeout) }},
-		{
-			Name: "requests", Run: func(ctx context.Context) error { return serve(ctx, public, e.limits.Listener(e.sockets.tcp)) },
-			Drain: func(ctx context.Context) { _ = public.Shutdown(ctx) },
-		},
+		{Name: "administration", Run: func(ctx context.Context) error { return adminapi.New(e.admin(), e.logger).Serve(ctx, e.place.admin) }},
+		{Name: "loopback", Run: func(ctx context.Context) error {
+			return serveLoopback(ctx, e.place.loopback, e.loopbackHandler(), e.logger)
+		}},
+		{Name: "links", Run: e.links.Run},
+		{Name: "requests", Run: func(ctx context.Context) error { return serve(ctx, e.front.Server, e.limits.Listener(e.place.tcp)) }, Drain: e.drain},
 		{Name: "requests over HTTP/3", Run: e.serveHTTP3, Drain: e.drainHTTP3},
-		{
-			Name: "service manager", Run: func(ctx context.Context) error { return notifier.Watch(ctx, e.status) },
-			Drain: func(context.Context) { notifier.Stopping() },
-		},
+		{Name: "hand-over", Run: func(ctx context.Context) error { return e.handOver(ctx, leave) }},
+		{Name: "service manager", Run: func(ctx context.Context) error { return e.notifier.Watch(ctx, e.status) }},
 	} {
 		group.Add(part)
 	}
 	e.logger.Info("edge runs", zap.String("version", build.Version()), zap.Stringer("listen", e.Addr()),
-		zap.Bool("quic", e.sockets.udp != nil), zap.Bool("http3", e.altSvc != nil), zap.Stringer("loopback", loopback.Addr()), zap.String("host", e.config.Host))
-	notifier.Ready()
+		zap.Bool("quic", e.place.udp != nil), zap.Bool("http3", e.altSvc != nil), zap.Stringer("loopback", e.place.loopback.Addr()), zap.String("host", e.config.Host))
+	e.notifier.Ready()
 	err = group.Run(ctx)
 	e.logger.Info("edge stopped", zap.Error(err))
 	return errors.Join(err, e.Close())
+}
+
+// handOver answers at the hand-over socket until ctx ends; leave begins the drain once a successor has the place.
+func (e *Edge) handOver(ctx context.Context, leave func()) error {
+	yielded := make(chan struct{})
+	host := &handover.Host{
+		Listener: e.place.handover, Software: build.Version(), Offer: e.offer, Withdraw: e.withdraw, Logger: e.logger,
+		Yield: func(successor int) {
+			e.succeeded.Store(true)
+			e.yield(successor)
+			close(yielded)
+		},
+		Restart: func(ctx context.Context) error { return e.startSuccessor(ctx, yielded) },
+		Count:   func(result string) { e.place.result.WithLabelValues(result).Inc() },
+	}
+	gone, err := host.Serve(ctx)
+	if gone {
+		leave()
+		<-ctx.Done()
+	}
+	return err
 }
 
 // serve serves TLS on a listener until ctx ends; by then Shutdown was called, and what is still there is cut.
@@ -83,6 +102,10 @@ func (e *Edge) serveHTTP3(ctx context.Context) error {
 }
 
 func (e *Edge) drainHTTP3(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, e.config.Drain.Requests)
+	defer cancel()
+	stop := context.AfterFunc(e.cut, cancel)
+	defer stop()
 	if e.quic != nil {
 		e.quic.DrainHTTP3(ctx)
 	}

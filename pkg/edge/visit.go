@@ -104,7 +104,7 @@ func (e *Edge) publicServer() *http.Server {
 }
 
 // public is what browsers reach, over whichever transport.
-func (e *Edge) public() http.Handler { return e.caught(guard.Pace(e)) }
+func (e *Edge) public() http.Handler { return e.leaving(e.caught(guard.Pace(e))) }
 
 // caught tells of a panic, which net/http would write among the broken handshakes, and lets the connection or stream break. It
 // says what kind it was and where; the words could hold something of the request.

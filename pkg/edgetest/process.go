@@ -2,8 +2,11 @@ package edgetest
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -54,19 +57,37 @@ func startProcess(t testing.TB, name string, args ...string) *Process {
 	return p
 }
 
+// lastWords is how long the output of a program that has ended is waited for.
+const lastWords = time.Second
+
 // Start starts the program again after Kill or Stop.
 func (p *Process) Start() {
 	p.t.Helper()
 	cmd := exec.Command(p.args[0], p.args[1:]...)
-	cmd.Stdout, cmd.Stderr = &p.log, &p.log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	said, say, err := os.Pipe()
+	if err != nil {
 		p.t.Fatalf("%s: %v", p.name, err)
 	}
+	cmd.Stdout, cmd.Stderr = say, say
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	err = errors.Join(cmd.Start(), say.Close())
+	if err != nil {
+		p.t.Fatalf("%s: %v", p.name, err)
+	}
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		_, _ = io.Copy(&p.log, said)
+		_ = said.Close()
+	}()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		_ = cmd.Wait()
+		select {
+		case <-heard:
+		case <-time.After(lastWords): // a successor that it started speaks on
+		}
 	}()
 	p.mu.Lock()
 	p.cmd, p.done = cmd, done
@@ -125,5 +146,23 @@ func tail(s string, n int) string {
 	if len(s) > n {
 		return "…" + s[len(s)-n:]
 	}
+	return s
+}
+
+// Successor starts the program once more beside this one, which it is to replace, and waits until it says that it runs.
+func (p *Process) Successor() *Process {
+	p.t.Helper()
+	s := startProcess(p.t, p.name, p.args...)
+	Eventually(p.t, "the successor to run", func() error {
+		select {
+		case <-s.Ended():
+			p.t.Fatalf("the successor ended:\n%s", tail(s.Log(), 2<<10))
+		default:
+		}
+		if !strings.Contains(s.Log(), `"edge runs"`) {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 	return s
 }

@@ -96,6 +96,7 @@ host: %s
 listen: 127.0.0.1:%d
 quic: %t
 loopback: 127.0.0.1:0
+drain: {upgraded: 20s}
 mail: {host: localhost, port: %d, from: signin@maple.example, ca_file: %s}
 `, w.path("edge"), edgeOwn, w.Port, !opt.NoQUIC, w.Mail.Port(), w.Mail.CAFile()))
 }

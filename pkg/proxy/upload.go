@@ -21,6 +21,7 @@ type upload struct {
 	declared map[string]bool
 	count    atomic.Int64
 	over     atomic.Bool
+	whole    atomic.Bool // its end was read: nothing waits for the browser any more
 	finished chan struct{}
 	lent     bool // the exchange has it, and will say when it is done
 }
@@ -46,6 +47,9 @@ func (u *upload) Read(p []byte) (int, error) {
 	}
 	n, err := u.r.Body.Read(p)
 	u.count.Add(int64(n))
+	if err == io.EOF {
+		u.whole.Store(true)
+	}
 	return n, err
 }
 
@@ -73,7 +77,8 @@ func (u *upload) done() { close(u.finished) }
 const nudge = 50 * time.Millisecond
 
 // end returns when nobody reads the body any more: net/http waits for such a reader without a bound when the handler
-// returns. A browser that was not done sending by then has its body cut.
+// returns. A browser that is not done sending a nudge later has its body cut. One that is done is left alone: net/http would take
+// the deadline for the end of the connection, and refuse the requests that come on it.
 func (u *upload) end() {
 	if !u.lent {
 		return
@@ -83,15 +88,18 @@ func (u *upload) end() {
 		return
 	default:
 	}
-	u.over.Store(true)
 	ticker := time.NewTicker(nudge)
 	defer ticker.Stop()
 	for {
-		_ = u.control.SetReadDeadline(time.Unix(1, 0))
 		select {
 		case <-u.finished:
 			return
 		case <-ticker.C:
 		}
+		if u.whole.Load() {
+			continue
+		}
+		u.over.Store(true)
+		_ = u.control.SetReadDeadline(time.Unix(1, 0))
 	}
 }

@@ -32,6 +32,9 @@ func (n *Notifier) Ready() { n.send(daemon.SdNotifyReady) }
 // Stopping says that the process finishes what it has.
 func (n *Notifier) Stopping() { n.send(daemon.SdNotifyStopping) }
 
+// MainPID says that another process of the unit is the one to watch from now on.
+func (n *Notifier) MainPID(pid int) { n.send(fmt.Sprintf("MAINPID=%d", pid)) }
+
 // statusEvery is how often the status line is looked at where no watchdog wants more.
 const statusEvery = 2 * time.Second
 

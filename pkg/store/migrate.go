@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 
 	"github.com/pressly/goose/v3"
 
@@ -22,7 +23,9 @@ const masterPurpose, masterProof = "store/check", "sallyport"
 
 // migrate brings the schema up to the newest this program knows, each step in its own transaction. There is no way down:
 // going back to an older program means going back to the back-up made before the upgrade.
-func migrate(ctx context.Context, db *sql.DB) error {
+//
+// Beside a process of the version before, which finishes its work on the same store, only steps run that say that it can.
+func migrate(ctx context.Context, db *sql.DB, beside bool) error {
 	steps, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return fmt.Errorf("migrations: %w", err)
@@ -39,8 +42,35 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		return fmt.Errorf("its schema is version %d and this program knows up to %d: a newer edge has used it; "+
 			"run that version, or restore the back-up made before the upgrade", have, want)
 	}
+	if beside {
+		if err := bearable(steps, provider.ListSources(), have); err != nil {
+			return err
+		}
+	}
 	if _, err := provider.Up(ctx); err != nil {
 		return fmt.Errorf("schema upgrade from version %d to %d: %w", have, want, explain(err))
+	}
+	return nil
+}
+
+// besideMark stands in a migration with whose result the program before it can work: added tables, added columns that have a
+// default.
+const besideMark = "-- sallyport: the version before can go on beside this"
+
+// bearable refuses steps above have that lack the mark, before any of them is taken.
+func bearable(steps fs.FS, sources []*goose.Source, have int64) error {
+	for _, source := range sources {
+		if source.Version <= have {
+			continue
+		}
+		text, err := fs.ReadFile(steps, path.Base(source.Path))
+		if err != nil {
+			return fmt.Errorf("migrations: %w", err)
+		}
+		if !bytes.Contains(text, []byte(besideMark)) {
+			return fmt.Errorf("this version changes the store (step %s) in a way that the running one cannot work with: "+
+				"stop the edge, make a back-up, and start this version", path.Base(source.Path))
+		}
 	}
 	return nil
 }

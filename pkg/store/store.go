@@ -28,6 +28,9 @@ type Config struct {
 	// Path is the SQLite file. It is made (mode 0600) if it is not there; its directory must exist. Path + ".lock" beside
 	// it keeps a second process out.
 	Path string
+	// Lock is the lock on Path as another process of this edge handed it over, which is about to end; nil takes it anew.
+	// Both hold it then, nobody else can, and the schema is brought up to date only where that process can go on with it.
+	Lock *os.File
 	// Now is the clock, for what the store stamps by itself; nil means time.Now.
 	Now func() time.Time
 }
@@ -53,7 +56,10 @@ type DB struct {
 // operator: a store that another process has open, one that others may read, one of a newer version, and one that was
 // sealed under another master.key.
 func Open(ctx context.Context, cfg Config, sealer *secret.Sealer) (*DB, error) {
-	lock, err := lockFile(cfg.Path + ".lock")
+	lock, err := cfg.Lock, error(nil)
+	if lock == nil {
+		lock, err = lockFile(cfg.Path + ".lock")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", cfg.Path, err)
 	}
@@ -61,20 +67,20 @@ func Open(ctx context.Context, cfg Config, sealer *secret.Sealer) (*DB, error) {
 	if db.now == nil {
 		db.now = time.Now
 	}
-	if err := db.open(ctx, cfg.Path); err != nil {
+	if err := db.open(ctx, cfg.Path, cfg.Lock != nil); err != nil {
 		return nil, errors.Join(fmt.Errorf("store %s: %w", cfg.Path, err), db.Close())
 	}
 	return db, nil
 }
 
-func (db *DB) open(ctx context.Context, path string) (err error) {
+func (db *DB) open(ctx context.Context, path string, beside bool) (err error) {
 	if err := preparePrivate(path); err != nil {
 		return err
 	}
 	if db.writer, err = openWriter(path); err != nil {
 		return err
 	}
-	if err := migrate(ctx, db.writer); err != nil {
+	if err := migrate(ctx, db.writer, beside); err != nil {
 		return err
 	}
 	if err := db.checkMaster(ctx); err != nil {
@@ -126,6 +132,9 @@ func (db *DB) Check(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Lock is what keeps other processes out; a successor gets a copy of it. It is closed with the DB.
+func (db *DB) Lock() *os.File { return db.lock }
 
 // WhenChanged has f called after each commit that added to the change log, so that a follower in the same process need
 // not wait for its next look. f must return at once.

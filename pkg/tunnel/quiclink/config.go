@@ -26,6 +26,9 @@ type Config struct {
 	// StatelessResetKey lets a restarted listener tell peers at once that their links are gone (RFC 9000 §10.3). Keep
 	// it across restarts; nil turns it off. Never set it for a dialer: its socket answers no stranger.
 	StatelessResetKey *[32]byte
+	// ConnectionID makes a connection ID of a listener's side, always of one length; nil: random ones of 4 bytes. It lets
+	// several processes share a socket (package udpshare).
+	ConnectionID func() []byte
 	// TokenKey seals address tokens; keep it across restarts. nil: random.
 	TokenKey *[32]byte
 	// HTTP3, if set, lets a listener serve browsers on the same socket. Ignored by a dialer.

@@ -49,6 +49,9 @@ func NewListener(socket net.PacketConn, tlsConf *tls.Config, conf Config) (*List
 	if conf.HTTP3 != nil {
 		l.browsers = newBrowsers(*conf.HTTP3)
 	}
+	if conf.ConnectionID != nil {
+		l.transport.ConnectionIDGenerator = connectionIDs(conf.ConnectionID)
+	}
 	var err error
 	if l.listener, err = l.transport.Listen(tlsConf, conf.quic()); err != nil {
 		return nil, fmt.Errorf("quic listen: %w", err)
@@ -106,3 +109,16 @@ func (l *Listener) Close() error {
 	})
 	return err
 }
+
+// connectionIDs makes a quic.ConnectionIDGenerator of Config.ConnectionID.
+type connectionIDs func() []byte
+
+var _ quic.ConnectionIDGenerator = connectionIDs(nil)
+
+// GenerateConnectionID implements quic.ConnectionIDGenerator.
+func (f connectionIDs) GenerateConnectionID() (quic.ConnectionID, error) {
+	return quic.ConnectionIDFromBytes(f()), nil
+}
+
+// ConnectionIDLen implements quic.ConnectionIDGenerator.
+func (f connectionIDs) ConnectionIDLen() int { return len(f()) }
