@@ -37,7 +37,7 @@ func (p *program) connectorInvite() *cobra.Command {
 
 func (p *program) connectorList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List a clinic's connectors and their links", Args: cobra.NoArgs,
+		Use: "list", Short: "List a clinic's connectors, their links, and how the clinic's servers fare", Args: cobra.NoArgs,
 		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, _ []string) error {
 			resp, err := p.client().ListConnectors(cmd.Context(), &adminv1.ListConnectorsRequest{Tenant: tenant})
 			if err != nil {
@@ -45,9 +45,9 @@ func (p *program) connectorList() *cobra.Command {
 			}
 			var rows [][]string
 			for _, c := range resp.Connectors {
-				rows = append(rows, []string{c.Id, c.Site, connectorState(c), links(c.Links)})
+				rows = append(rows, []string{c.Id, c.Site, connectorState(c), links(c.Links), origins(c)})
 			}
-			return p.show(cmd.OutOrStdout(), resp, "CONNECTOR\tSITE\tSTATE\tLINKS", rows, "no connector yet: edge connector invite")
+			return p.show(cmd.OutOrStdout(), resp, "CONNECTOR\tSITE\tSTATE\tLINKS\tORIGINS", rows, "no connector yet: edge connector invite")
 		}),
 	}
 }
@@ -76,6 +76,40 @@ func links(all []*adminv1.Link) string {
 		out = append(out, fmt.Sprintf("%s %s from %s since %s (%s)", l.Lane, l.Transport, l.Remote, when(l.SinceMs), state))
 	}
 	return strings.Join(out, "; ")
+}
+
+// origins says of each of the clinic's servers how it fares, as the connector told it last.
+func origins(c *adminv1.Connector) string {
+	var out []string
+	for _, o := range c.Origins {
+		text := o.Name + ": " + originWords(o.State)
+		if !o.Healthy && o.CheckedMs != 0 {
+			text += ", checked " + when(o.CheckedMs)
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, "; ")
+}
+
+// originWords puts a state plainly; those that a newer connector may have stay as they are.
+func originWords(state string) string {
+	switch state {
+	case "ok":
+		return "ok"
+	case "busy":
+		return "busy (it answers; requests wait for their turn)"
+	case "refused":
+		return "refused (it takes no connection: is it running?)"
+	case "timeout":
+		return "timeout (it does not answer in time: does it hang?)"
+	case "certificate":
+		return "certificate (not the expected one, or expired)"
+	case "error":
+		return "error (it answers with an error, or breaks off)"
+	case "unchecked":
+		return "not checked yet"
+	}
+	return state
 }
 
 func (p *program) connectorRevoke() *cobra.Command {

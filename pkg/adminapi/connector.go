@@ -8,6 +8,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/registry"
 	adminv1 "github.com/sallyport-dev/sallyport/proto/admin/v1"
+	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
 )
 
 // InviteConnector implements the API.
@@ -28,7 +29,7 @@ func (s *Server) ListConnectors(ctx context.Context, r *adminv1.ListConnectorsRe
 	list := each(all, func(c enroll.Connector) *adminv1.Connector {
 		return &adminv1.Connector{
 			Tenant: string(c.Tenant), Id: string(c.ID), Site: string(c.Site), CreatedMs: millis(c.Created),
-			RevokedMs: millis(c.Revoked), Frozen: c.Frozen, Links: each(links[c.ID], linkMessage),
+			RevokedMs: millis(c.Revoked), Frozen: c.Frozen, Links: each(links[c.ID], linkMessage), Origins: each(registry.Origins(links[c.ID]), originMessage),
 		}
 	})
 	return &adminv1.ListConnectorsResponse{Connectors: list}, nil
@@ -39,6 +40,10 @@ func linkMessage(l registry.Status) *adminv1.Link {
 		Transport: l.Info.Transport, Generation: l.Generation, Remote: l.Info.Remote.String(), SinceMs: millis(l.Joined),
 		Up: l.Up, LastRoundTripMs: float64(l.RoundTrip.Microseconds()) / 1000, Lane: strings.ToLower(strings.TrimPrefix(l.Lane.String(), "LANE_")),
 	}
+}
+
+func originMessage(o *tunnelv1.OriginHealth) *adminv1.OriginState {
+	return &adminv1.OriginState{Name: o.GetName(), Healthy: o.GetHealthy(), State: o.GetState(), CheckedMs: o.GetCheckedMs()}
 }
 
 // ThawConnector implements the API.

@@ -95,6 +95,18 @@ func (r *Registry) TripAge(tenant id.Tenant, siteID id.Site, link tunnel.Link) (
 	return max(r.cfg.Now().Sub(m.tripped()), 0), true
 }
 
+// Origins is what a connector said of its origins last, over whichever of its links. Of several runs only the newest is
+// believed: the one before may have had other rules.
+func Origins(links []Status) []*tunnelv1.OriginHealth {
+	var newest Status
+	for _, l := range links {
+		if l.Generation > newest.Generation || l.Generation == newest.Generation && l.Heard.After(newest.Heard) {
+			newest = l
+		}
+	}
+	return newest.Origins
+}
+
 // Heard notes a heartbeat of a link and what it said of the origins.
 func (r *Registry) Heard(tenant id.Tenant, siteID id.Site, link tunnel.Link, origins []*tunnelv1.OriginHealth) {
 	r.mu.Lock()

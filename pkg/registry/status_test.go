@@ -47,3 +47,23 @@ func TestUpIsARoundTripOfTheLastTenSeconds(t *testing.T) {
 		}
 	}
 }
+
+// An operator must not read what a run said that has been followed by another with other rules.
+func TestOriginsAreThoseOfTheNewestRunAsHeardLast(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	r := New(Config{Now: func() time.Time { return now }})
+	old, first, second := join(t, r, "con_1", 7, "a"), join(t, r, "con_1", 8, "b"), join(t, r, "con_1", 8, "b")
+	if got := Origins(r.Members("maple")); len(got) != 0 {
+		t.Errorf("before any heartbeat: %v", got)
+	}
+	for _, h := range []struct {
+		link  joined
+		state string
+	}{{first, "ok"}, {second, "timeout"}, {old, "refused"}} {
+		now = now.Add(time.Second)
+		r.Heard("maple", "main", h.link.fakeLink, []*tunnelv1.OriginHealth{{Name: "oscar", State: h.state}})
+	}
+	if got := Origins(r.Members("maple")); len(got) != 1 || got[0].State != "timeout" {
+		t.Errorf("%v, want what the newest run said last", got)
+	}
+}

@@ -1470,14 +1470,16 @@ func (*SetUserDisabledResponse) Descriptor() ([]byte, []int) {
 }
 
 type Connector struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	Site          string                 `protobuf:"bytes,3,opt,name=site,proto3" json:"site,omitempty"`
-	CreatedMs     int64                  `protobuf:"varint,4,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
-	RevokedMs     int64                  `protobuf:"varint,5,opt,name=revoked_ms,json=revokedMs,proto3" json:"revoked_ms,omitempty"`
-	Frozen        string                 `protobuf:"bytes,6,opt,name=frozen,proto3" json:"frozen,omitempty"`
-	Links         []*Link                `protobuf:"bytes,7,rep,name=links,proto3" json:"links,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Tenant    string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Id        string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Site      string                 `protobuf:"bytes,3,opt,name=site,proto3" json:"site,omitempty"`
+	CreatedMs int64                  `protobuf:"varint,4,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	RevokedMs int64                  `protobuf:"varint,5,opt,name=revoked_ms,json=revokedMs,proto3" json:"revoked_ms,omitempty"`
+	Frozen    string                 `protobuf:"bytes,6,opt,name=frozen,proto3" json:"frozen,omitempty"`
+	Links     []*Link                `protobuf:"bytes,7,rep,name=links,proto3" json:"links,omitempty"`
+	// What the connector said of the clinic's servers in its newest heartbeat; empty without a link.
+	Origins       []*OriginState `protobuf:"bytes,8,rep,name=origins,proto3" json:"origins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1561,6 +1563,84 @@ func (x *Connector) GetLinks() []*Link {
 	return nil
 }
 
+func (x *Connector) GetOrigins() []*OriginState {
+	if x != nil {
+		return x.Origins
+	}
+	return nil
+}
+
+type OriginState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The rule's name for it, or origin-1, origin-2, … in the order of the rules.
+	Name    string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Healthy bool   `protobuf:"varint,2,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	// ok, busy, refused, timeout, certificate, error or unchecked.
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// The last check; 0 for none yet.
+	CheckedMs     int64 `protobuf:"varint,4,opt,name=checked_ms,json=checkedMs,proto3" json:"checked_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OriginState) Reset() {
+	*x = OriginState{}
+	mi := &file_admin_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OriginState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OriginState) ProtoMessage() {}
+
+func (x *OriginState) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OriginState.ProtoReflect.Descriptor instead.
+func (*OriginState) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *OriginState) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *OriginState) GetHealthy() bool {
+	if x != nil {
+		return x.Healthy
+	}
+	return false
+}
+
+func (x *OriginState) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *OriginState) GetCheckedMs() int64 {
+	if x != nil {
+		return x.CheckedMs
+	}
+	return 0
+}
+
 type Link struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Transport  string                 `protobuf:"bytes,1,opt,name=transport,proto3" json:"transport,omitempty"`
@@ -1579,7 +1659,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1591,7 +1671,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1604,7 +1684,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Link) GetTransport() string {
@@ -1666,7 +1746,7 @@ type InviteConnectorRequest struct {
 
 func (x *InviteConnectorRequest) Reset() {
 	*x = InviteConnectorRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +1758,7 @@ func (x *InviteConnectorRequest) String() string {
 func (*InviteConnectorRequest) ProtoMessage() {}
 
 func (x *InviteConnectorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +1771,7 @@ func (x *InviteConnectorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteConnectorRequest.ProtoReflect.Descriptor instead.
 func (*InviteConnectorRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *InviteConnectorRequest) GetTenant() string {
@@ -1719,7 +1799,7 @@ type InviteConnectorResponse struct {
 
 func (x *InviteConnectorResponse) Reset() {
 	*x = InviteConnectorResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1731,7 +1811,7 @@ func (x *InviteConnectorResponse) String() string {
 func (*InviteConnectorResponse) ProtoMessage() {}
 
 func (x *InviteConnectorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1744,7 +1824,7 @@ func (x *InviteConnectorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteConnectorResponse.ProtoReflect.Descriptor instead.
 func (*InviteConnectorResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *InviteConnectorResponse) GetCommand() string {
@@ -1770,7 +1850,7 @@ type ListConnectorsRequest struct {
 
 func (x *ListConnectorsRequest) Reset() {
 	*x = ListConnectorsRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +1862,7 @@ func (x *ListConnectorsRequest) String() string {
 func (*ListConnectorsRequest) ProtoMessage() {}
 
 func (x *ListConnectorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +1875,7 @@ func (x *ListConnectorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConnectorsRequest.ProtoReflect.Descriptor instead.
 func (*ListConnectorsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListConnectorsRequest) GetTenant() string {
@@ -1814,7 +1894,7 @@ type ListConnectorsResponse struct {
 
 func (x *ListConnectorsResponse) Reset() {
 	*x = ListConnectorsResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_admin_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +1906,7 @@ func (x *ListConnectorsResponse) String() string {
 func (*ListConnectorsResponse) ProtoMessage() {}
 
 func (x *ListConnectorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_admin_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +1919,7 @@ func (x *ListConnectorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConnectorsResponse.ProtoReflect.Descriptor instead.
 func (*ListConnectorsResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListConnectorsResponse) GetConnectors() []*Connector {
@@ -1859,7 +1939,7 @@ type ThawConnectorRequest struct {
 
 func (x *ThawConnectorRequest) Reset() {
 	*x = ThawConnectorRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1871,7 +1951,7 @@ func (x *ThawConnectorRequest) String() string {
 func (*ThawConnectorRequest) ProtoMessage() {}
 
 func (x *ThawConnectorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1884,7 +1964,7 @@ func (x *ThawConnectorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawConnectorRequest.ProtoReflect.Descriptor instead.
 func (*ThawConnectorRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ThawConnectorRequest) GetTenant() string {
@@ -1909,7 +1989,7 @@ type ThawConnectorResponse struct {
 
 func (x *ThawConnectorResponse) Reset() {
 	*x = ThawConnectorResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1921,7 +2001,7 @@ func (x *ThawConnectorResponse) String() string {
 func (*ThawConnectorResponse) ProtoMessage() {}
 
 func (x *ThawConnectorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1934,7 +2014,7 @@ func (x *ThawConnectorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawConnectorResponse.ProtoReflect.Descriptor instead.
 func (*ThawConnectorResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 type RevokeConnectorRequest struct {
@@ -1947,7 +2027,7 @@ type RevokeConnectorRequest struct {
 
 func (x *RevokeConnectorRequest) Reset() {
 	*x = RevokeConnectorRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1959,7 +2039,7 @@ func (x *RevokeConnectorRequest) String() string {
 func (*RevokeConnectorRequest) ProtoMessage() {}
 
 func (x *RevokeConnectorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +2052,7 @@ func (x *RevokeConnectorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeConnectorRequest.ProtoReflect.Descriptor instead.
 func (*RevokeConnectorRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RevokeConnectorRequest) GetTenant() string {
@@ -1997,7 +2077,7 @@ type RevokeConnectorResponse struct {
 
 func (x *RevokeConnectorResponse) Reset() {
 	*x = RevokeConnectorResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2009,7 +2089,7 @@ func (x *RevokeConnectorResponse) String() string {
 func (*RevokeConnectorResponse) ProtoMessage() {}
 
 func (x *RevokeConnectorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2022,7 +2102,7 @@ func (x *RevokeConnectorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeConnectorResponse.ProtoReflect.Descriptor instead.
 func (*RevokeConnectorResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 type Session struct {
@@ -2042,7 +2122,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2134,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2147,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Session) GetTenant() string {
@@ -2142,7 +2222,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2234,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2247,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListSessionsRequest) GetTenant() string {
@@ -2186,7 +2266,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +2278,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +2291,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*Session {
@@ -2231,7 +2311,7 @@ type RevokeSessionRequest struct {
 
 func (x *RevokeSessionRequest) Reset() {
 	*x = RevokeSessionRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_admin_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2243,7 +2323,7 @@ func (x *RevokeSessionRequest) String() string {
 func (*RevokeSessionRequest) ProtoMessage() {}
 
 func (x *RevokeSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_admin_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2256,7 +2336,7 @@ func (x *RevokeSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeSessionRequest.ProtoReflect.Descriptor instead.
 func (*RevokeSessionRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RevokeSessionRequest) GetTenant() string {
@@ -2281,7 +2361,7 @@ type RevokeSessionResponse struct {
 
 func (x *RevokeSessionResponse) Reset() {
 	*x = RevokeSessionResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_admin_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2293,7 +2373,7 @@ func (x *RevokeSessionResponse) String() string {
 func (*RevokeSessionResponse) ProtoMessage() {}
 
 func (x *RevokeSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_admin_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2306,7 +2386,7 @@ func (x *RevokeSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeSessionResponse.ProtoReflect.Descriptor instead.
 func (*RevokeSessionResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 type Token struct {
@@ -2324,7 +2404,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_admin_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2336,7 +2416,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_admin_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2349,7 +2429,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Token) GetTenant() string {
@@ -2413,7 +2493,7 @@ type MintTokenRequest struct {
 
 func (x *MintTokenRequest) Reset() {
 	*x = MintTokenRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_admin_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2425,7 +2505,7 @@ func (x *MintTokenRequest) String() string {
 func (*MintTokenRequest) ProtoMessage() {}
 
 func (x *MintTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_admin_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2438,7 +2518,7 @@ func (x *MintTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MintTokenRequest.ProtoReflect.Descriptor instead.
 func (*MintTokenRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *MintTokenRequest) GetTenant() string {
@@ -2473,7 +2553,7 @@ type MintTokenResponse struct {
 
 func (x *MintTokenResponse) Reset() {
 	*x = MintTokenResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_admin_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2485,7 +2565,7 @@ func (x *MintTokenResponse) String() string {
 func (*MintTokenResponse) ProtoMessage() {}
 
 func (x *MintTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_admin_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2498,7 +2578,7 @@ func (x *MintTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MintTokenResponse.ProtoReflect.Descriptor instead.
 func (*MintTokenResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *MintTokenResponse) GetToken() *Token {
@@ -2524,7 +2604,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_admin_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2536,7 +2616,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_admin_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2549,7 +2629,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListTokensRequest) GetTenant() string {
@@ -2568,7 +2648,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_admin_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2580,7 +2660,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_admin_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2593,7 +2673,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -2613,7 +2693,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_admin_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2625,7 +2705,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_admin_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2638,7 +2718,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RevokeTokenRequest) GetTenant() string {
@@ -2663,7 +2743,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_admin_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2675,7 +2755,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_admin_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2688,7 +2768,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 type TestMailRequest struct {
@@ -2700,7 +2780,7 @@ type TestMailRequest struct {
 
 func (x *TestMailRequest) Reset() {
 	*x = TestMailRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_admin_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2712,7 +2792,7 @@ func (x *TestMailRequest) String() string {
 func (*TestMailRequest) ProtoMessage() {}
 
 func (x *TestMailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_admin_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2725,7 +2805,7 @@ func (x *TestMailRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestMailRequest.ProtoReflect.Descriptor instead.
 func (*TestMailRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TestMailRequest) GetTo() string {
@@ -2743,7 +2823,7 @@ type TestMailResponse struct {
 
 func (x *TestMailResponse) Reset() {
 	*x = TestMailResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_admin_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2755,7 +2835,7 @@ func (x *TestMailResponse) String() string {
 func (*TestMailResponse) ProtoMessage() {}
 
 func (x *TestMailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_admin_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2768,7 +2848,7 @@ func (x *TestMailResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestMailResponse.ProtoReflect.Descriptor instead.
 func (*TestMailResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 type Ingress struct {
@@ -2790,7 +2870,7 @@ type Ingress struct {
 
 func (x *Ingress) Reset() {
 	*x = Ingress{}
-	mi := &file_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_admin_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2802,7 +2882,7 @@ func (x *Ingress) String() string {
 func (*Ingress) ProtoMessage() {}
 
 func (x *Ingress) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_admin_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2815,7 +2895,7 @@ func (x *Ingress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ingress.ProtoReflect.Descriptor instead.
 func (*Ingress) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Ingress) GetTenant() string {
@@ -2878,7 +2958,7 @@ type SetIngressRequest struct {
 
 func (x *SetIngressRequest) Reset() {
 	*x = SetIngressRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_admin_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2890,7 +2970,7 @@ func (x *SetIngressRequest) String() string {
 func (*SetIngressRequest) ProtoMessage() {}
 
 func (x *SetIngressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_admin_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2903,7 +2983,7 @@ func (x *SetIngressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetIngressRequest.ProtoReflect.Descriptor instead.
 func (*SetIngressRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SetIngressRequest) GetTenant() string {
@@ -2936,7 +3016,7 @@ type SetIngressResponse struct {
 
 func (x *SetIngressResponse) Reset() {
 	*x = SetIngressResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_admin_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2948,7 +3028,7 @@ func (x *SetIngressResponse) String() string {
 func (*SetIngressResponse) ProtoMessage() {}
 
 func (x *SetIngressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_admin_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2961,7 +3041,7 @@ func (x *SetIngressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetIngressResponse.ProtoReflect.Descriptor instead.
 func (*SetIngressResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SetIngressResponse) GetIngress() *Ingress {
@@ -2982,7 +3062,7 @@ type GetIngressRequest struct {
 
 func (x *GetIngressRequest) Reset() {
 	*x = GetIngressRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_admin_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2994,7 +3074,7 @@ func (x *GetIngressRequest) String() string {
 func (*GetIngressRequest) ProtoMessage() {}
 
 func (x *GetIngressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_admin_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3007,7 +3087,7 @@ func (x *GetIngressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetIngressRequest.ProtoReflect.Descriptor instead.
 func (*GetIngressRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *GetIngressRequest) GetTenant() string {
@@ -3040,7 +3120,7 @@ type GetIngressResponse struct {
 
 func (x *GetIngressResponse) Reset() {
 	*x = GetIngressResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_admin_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3052,7 +3132,7 @@ func (x *GetIngressResponse) String() string {
 func (*GetIngressResponse) ProtoMessage() {}
 
 func (x *GetIngressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_admin_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3065,7 +3145,7 @@ func (x *GetIngressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetIngressResponse.ProtoReflect.Descriptor instead.
 func (*GetIngressResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *GetIngressResponse) GetIngress() *Ingress {
@@ -3085,7 +3165,7 @@ type ListIngressRequest struct {
 
 func (x *ListIngressRequest) Reset() {
 	*x = ListIngressRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_admin_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3097,7 +3177,7 @@ func (x *ListIngressRequest) String() string {
 func (*ListIngressRequest) ProtoMessage() {}
 
 func (x *ListIngressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_admin_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3110,7 +3190,7 @@ func (x *ListIngressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListIngressRequest.ProtoReflect.Descriptor instead.
 func (*ListIngressRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListIngressRequest) GetTenant() string {
@@ -3136,7 +3216,7 @@ type ListIngressResponse struct {
 
 func (x *ListIngressResponse) Reset() {
 	*x = ListIngressResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_admin_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3148,7 +3228,7 @@ func (x *ListIngressResponse) String() string {
 func (*ListIngressResponse) ProtoMessage() {}
 
 func (x *ListIngressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_admin_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3161,7 +3241,7 @@ func (x *ListIngressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListIngressResponse.ProtoReflect.Descriptor instead.
 func (*ListIngressResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListIngressResponse) GetVersions() []*Ingress {
@@ -3181,7 +3261,7 @@ type ClearIngressRequest struct {
 
 func (x *ClearIngressRequest) Reset() {
 	*x = ClearIngressRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_admin_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3193,7 +3273,7 @@ func (x *ClearIngressRequest) String() string {
 func (*ClearIngressRequest) ProtoMessage() {}
 
 func (x *ClearIngressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_admin_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3206,7 +3286,7 @@ func (x *ClearIngressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClearIngressRequest.ProtoReflect.Descriptor instead.
 func (*ClearIngressRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ClearIngressRequest) GetTenant() string {
@@ -3232,7 +3312,7 @@ type ClearIngressResponse struct {
 
 func (x *ClearIngressResponse) Reset() {
 	*x = ClearIngressResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_admin_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3244,7 +3324,7 @@ func (x *ClearIngressResponse) String() string {
 func (*ClearIngressResponse) ProtoMessage() {}
 
 func (x *ClearIngressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_admin_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3257,7 +3337,7 @@ func (x *ClearIngressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClearIngressResponse.ProtoReflect.Descriptor instead.
 func (*ClearIngressResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ClearIngressResponse) GetIngress() *Ingress {
@@ -3277,7 +3357,7 @@ type IngressStatusRequest struct {
 
 func (x *IngressStatusRequest) Reset() {
 	*x = IngressStatusRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_admin_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3289,7 +3369,7 @@ func (x *IngressStatusRequest) String() string {
 func (*IngressStatusRequest) ProtoMessage() {}
 
 func (x *IngressStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_admin_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3302,7 +3382,7 @@ func (x *IngressStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngressStatusRequest.ProtoReflect.Descriptor instead.
 func (*IngressStatusRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *IngressStatusRequest) GetTenant() string {
@@ -3330,7 +3410,7 @@ type IngressStatusResponse struct {
 
 func (x *IngressStatusResponse) Reset() {
 	*x = IngressStatusResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_admin_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3342,7 +3422,7 @@ func (x *IngressStatusResponse) String() string {
 func (*IngressStatusResponse) ProtoMessage() {}
 
 func (x *IngressStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_admin_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3355,7 +3435,7 @@ func (x *IngressStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngressStatusResponse.ProtoReflect.Descriptor instead.
 func (*IngressStatusResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *IngressStatusResponse) GetVersion() uint64 {
@@ -3394,7 +3474,7 @@ type ConnectorIngress struct {
 
 func (x *ConnectorIngress) Reset() {
 	*x = ConnectorIngress{}
-	mi := &file_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_admin_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3406,7 +3486,7 @@ func (x *ConnectorIngress) String() string {
 func (*ConnectorIngress) ProtoMessage() {}
 
 func (x *ConnectorIngress) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_admin_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3419,7 +3499,7 @@ func (x *ConnectorIngress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectorIngress.ProtoReflect.Descriptor instead.
 func (*ConnectorIngress) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ConnectorIngress) GetConnector() string {
@@ -3587,7 +3667,7 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x14\n" +
 	"\x05email\x18\x02 \x01(\tR\x05email\x12\x1a\n" +
 	"\bdisabled\x18\x03 \x01(\bR\bdisabled\"\x19\n" +
-	"\x17SetUserDisabledResponse\"\xcd\x01\n" +
+	"\x17SetUserDisabledResponse\"\x88\x02\n" +
 	"\tConnector\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -3597,7 +3677,14 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"revoked_ms\x18\x05 \x01(\x03R\trevokedMs\x12\x16\n" +
 	"\x06frozen\x18\x06 \x01(\tR\x06frozen\x12.\n" +
-	"\x05links\x18\a \x03(\v2\x18.sallyport.admin.v1.LinkR\x05links\"\xc8\x01\n" +
+	"\x05links\x18\a \x03(\v2\x18.sallyport.admin.v1.LinkR\x05links\x129\n" +
+	"\aorigins\x18\b \x03(\v2\x1f.sallyport.admin.v1.OriginStateR\aorigins\"p\n" +
+	"\vOriginState\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\ahealthy\x18\x02 \x01(\bR\ahealthy\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x1d\n" +
+	"\n" +
+	"checked_ms\x18\x04 \x01(\x03R\tcheckedMs\"\xc8\x01\n" +
 	"\x04Link\x12\x1c\n" +
 	"\ttransport\x18\x01 \x01(\tR\ttransport\x12\x1e\n" +
 	"\n" +
@@ -3774,7 +3861,7 @@ func file_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_admin_v1_admin_proto_rawDescData
 }
 
-var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_admin_v1_admin_proto_goTypes = []any{
 	(*Tenant)(nil),                  // 0: sallyport.admin.v1.Tenant
 	(*CreateTenantRequest)(nil),     // 1: sallyport.admin.v1.CreateTenantRequest
@@ -3803,41 +3890,42 @@ var file_admin_v1_admin_proto_goTypes = []any{
 	(*SetUserDisabledRequest)(nil),  // 24: sallyport.admin.v1.SetUserDisabledRequest
 	(*SetUserDisabledResponse)(nil), // 25: sallyport.admin.v1.SetUserDisabledResponse
 	(*Connector)(nil),               // 26: sallyport.admin.v1.Connector
-	(*Link)(nil),                    // 27: sallyport.admin.v1.Link
-	(*InviteConnectorRequest)(nil),  // 28: sallyport.admin.v1.InviteConnectorRequest
-	(*InviteConnectorResponse)(nil), // 29: sallyport.admin.v1.InviteConnectorResponse
-	(*ListConnectorsRequest)(nil),   // 30: sallyport.admin.v1.ListConnectorsRequest
-	(*ListConnectorsResponse)(nil),  // 31: sallyport.admin.v1.ListConnectorsResponse
-	(*ThawConnectorRequest)(nil),    // 32: sallyport.admin.v1.ThawConnectorRequest
-	(*ThawConnectorResponse)(nil),   // 33: sallyport.admin.v1.ThawConnectorResponse
-	(*RevokeConnectorRequest)(nil),  // 34: sallyport.admin.v1.RevokeConnectorRequest
-	(*RevokeConnectorResponse)(nil), // 35: sallyport.admin.v1.RevokeConnectorResponse
-	(*Session)(nil),                 // 36: sallyport.admin.v1.Session
-	(*ListSessionsRequest)(nil),     // 37: sallyport.admin.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),    // 38: sallyport.admin.v1.ListSessionsResponse
-	(*RevokeSessionRequest)(nil),    // 39: sallyport.admin.v1.RevokeSessionRequest
-	(*RevokeSessionResponse)(nil),   // 40: sallyport.admin.v1.RevokeSessionResponse
-	(*Token)(nil),                   // 41: sallyport.admin.v1.Token
-	(*MintTokenRequest)(nil),        // 42: sallyport.admin.v1.MintTokenRequest
-	(*MintTokenResponse)(nil),       // 43: sallyport.admin.v1.MintTokenResponse
-	(*ListTokensRequest)(nil),       // 44: sallyport.admin.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),      // 45: sallyport.admin.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),      // 46: sallyport.admin.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),     // 47: sallyport.admin.v1.RevokeTokenResponse
-	(*TestMailRequest)(nil),         // 48: sallyport.admin.v1.TestMailRequest
-	(*TestMailResponse)(nil),        // 49: sallyport.admin.v1.TestMailResponse
-	(*Ingress)(nil),                 // 50: sallyport.admin.v1.Ingress
-	(*SetIngressRequest)(nil),       // 51: sallyport.admin.v1.SetIngressRequest
-	(*SetIngressResponse)(nil),      // 52: sallyport.admin.v1.SetIngressResponse
-	(*GetIngressRequest)(nil),       // 53: sallyport.admin.v1.GetIngressRequest
-	(*GetIngressResponse)(nil),      // 54: sallyport.admin.v1.GetIngressResponse
-	(*ListIngressRequest)(nil),      // 55: sallyport.admin.v1.ListIngressRequest
-	(*ListIngressResponse)(nil),     // 56: sallyport.admin.v1.ListIngressResponse
-	(*ClearIngressRequest)(nil),     // 57: sallyport.admin.v1.ClearIngressRequest
-	(*ClearIngressResponse)(nil),    // 58: sallyport.admin.v1.ClearIngressResponse
-	(*IngressStatusRequest)(nil),    // 59: sallyport.admin.v1.IngressStatusRequest
-	(*IngressStatusResponse)(nil),   // 60: sallyport.admin.v1.IngressStatusResponse
-	(*ConnectorIngress)(nil),        // 61: sallyport.admin.v1.ConnectorIngress
+	(*OriginState)(nil),             // 27: sallyport.admin.v1.OriginState
+	(*Link)(nil),                    // 28: sallyport.admin.v1.Link
+	(*InviteConnectorRequest)(nil),  // 29: sallyport.admin.v1.InviteConnectorRequest
+	(*InviteConnectorResponse)(nil), // 30: sallyport.admin.v1.InviteConnectorResponse
+	(*ListConnectorsRequest)(nil),   // 31: sallyport.admin.v1.ListConnectorsRequest
+	(*ListConnectorsResponse)(nil),  // 32: sallyport.admin.v1.ListConnectorsResponse
+	(*ThawConnectorRequest)(nil),    // 33: sallyport.admin.v1.ThawConnectorRequest
+	(*ThawConnectorResponse)(nil),   // 34: sallyport.admin.v1.ThawConnectorResponse
+	(*RevokeConnectorRequest)(nil),  // 35: sallyport.admin.v1.RevokeConnectorRequest
+	(*RevokeConnectorResponse)(nil), // 36: sallyport.admin.v1.RevokeConnectorResponse
+	(*Session)(nil),                 // 37: sallyport.admin.v1.Session
+	(*ListSessionsRequest)(nil),     // 38: sallyport.admin.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),    // 39: sallyport.admin.v1.ListSessionsResponse
+	(*RevokeSessionRequest)(nil),    // 40: sallyport.admin.v1.RevokeSessionRequest
+	(*RevokeSessionResponse)(nil),   // 41: sallyport.admin.v1.RevokeSessionResponse
+	(*Token)(nil),                   // 42: sallyport.admin.v1.Token
+	(*MintTokenRequest)(nil),        // 43: sallyport.admin.v1.MintTokenRequest
+	(*MintTokenResponse)(nil),       // 44: sallyport.admin.v1.MintTokenResponse
+	(*ListTokensRequest)(nil),       // 45: sallyport.admin.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),      // 46: sallyport.admin.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),      // 47: sallyport.admin.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),     // 48: sallyport.admin.v1.RevokeTokenResponse
+	(*TestMailRequest)(nil),         // 49: sallyport.admin.v1.TestMailRequest
+	(*TestMailResponse)(nil),        // 50: sallyport.admin.v1.TestMailResponse
+	(*Ingress)(nil),                 // 51: sallyport.admin.v1.Ingress
+	(*SetIngressRequest)(nil),       // 52: sallyport.admin.v1.SetIngressRequest
+	(*SetIngressResponse)(nil),      // 53: sallyport.admin.v1.SetIngressResponse
+	(*GetIngressRequest)(nil),       // 54: sallyport.admin.v1.GetIngressRequest
+	(*GetIngressResponse)(nil),      // 55: sallyport.admin.v1.GetIngressResponse
+	(*ListIngressRequest)(nil),      // 56: sallyport.admin.v1.ListIngressRequest
+	(*ListIngressResponse)(nil),     // 57: sallyport.admin.v1.ListIngressResponse
+	(*ClearIngressRequest)(nil),     // 58: sallyport.admin.v1.ClearIngressRequest
+	(*ClearIngressResponse)(nil),    // 59: sallyport.admin.v1.ClearIngressResponse
+	(*IngressStatusRequest)(nil),    // 60: sallyport.admin.v1.IngressStatusRequest
+	(*IngressStatusResponse)(nil),   // 61: sallyport.admin.v1.IngressStatusResponse
+	(*ConnectorIngress)(nil),        // 62: sallyport.admin.v1.ConnectorIngress
 }
 var file_admin_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: sallyport.admin.v1.CreateTenantResponse.tenant:type_name -> sallyport.admin.v1.Tenant
@@ -3848,73 +3936,74 @@ var file_admin_v1_admin_proto_depIdxs = []int32{
 	10, // 5: sallyport.admin.v1.ListAppsResponse.apps:type_name -> sallyport.admin.v1.App
 	19, // 6: sallyport.admin.v1.AddUserResponse.user:type_name -> sallyport.admin.v1.User
 	19, // 7: sallyport.admin.v1.ListUsersResponse.users:type_name -> sallyport.admin.v1.User
-	27, // 8: sallyport.admin.v1.Connector.links:type_name -> sallyport.admin.v1.Link
-	26, // 9: sallyport.admin.v1.ListConnectorsResponse.connectors:type_name -> sallyport.admin.v1.Connector
-	36, // 10: sallyport.admin.v1.ListSessionsResponse.sessions:type_name -> sallyport.admin.v1.Session
-	41, // 11: sallyport.admin.v1.MintTokenResponse.token:type_name -> sallyport.admin.v1.Token
-	41, // 12: sallyport.admin.v1.ListTokensResponse.tokens:type_name -> sallyport.admin.v1.Token
-	50, // 13: sallyport.admin.v1.SetIngressResponse.ingress:type_name -> sallyport.admin.v1.Ingress
-	50, // 14: sallyport.admin.v1.GetIngressResponse.ingress:type_name -> sallyport.admin.v1.Ingress
-	50, // 15: sallyport.admin.v1.ListIngressResponse.versions:type_name -> sallyport.admin.v1.Ingress
-	50, // 16: sallyport.admin.v1.ClearIngressResponse.ingress:type_name -> sallyport.admin.v1.Ingress
-	61, // 17: sallyport.admin.v1.IngressStatusResponse.connectors:type_name -> sallyport.admin.v1.ConnectorIngress
-	1,  // 18: sallyport.admin.v1.AdminService.CreateTenant:input_type -> sallyport.admin.v1.CreateTenantRequest
-	3,  // 19: sallyport.admin.v1.AdminService.ListTenants:input_type -> sallyport.admin.v1.ListTenantsRequest
-	6,  // 20: sallyport.admin.v1.AdminService.CreateSite:input_type -> sallyport.admin.v1.CreateSiteRequest
-	8,  // 21: sallyport.admin.v1.AdminService.ListSites:input_type -> sallyport.admin.v1.ListSitesRequest
-	11, // 22: sallyport.admin.v1.AdminService.CreateApp:input_type -> sallyport.admin.v1.CreateAppRequest
-	13, // 23: sallyport.admin.v1.AdminService.ListApps:input_type -> sallyport.admin.v1.ListAppsRequest
-	15, // 24: sallyport.admin.v1.AdminService.SetAppAccess:input_type -> sallyport.admin.v1.SetAppAccessRequest
-	17, // 25: sallyport.admin.v1.AdminService.DeleteApp:input_type -> sallyport.admin.v1.DeleteAppRequest
-	20, // 26: sallyport.admin.v1.AdminService.AddUser:input_type -> sallyport.admin.v1.AddUserRequest
-	22, // 27: sallyport.admin.v1.AdminService.ListUsers:input_type -> sallyport.admin.v1.ListUsersRequest
-	24, // 28: sallyport.admin.v1.AdminService.SetUserDisabled:input_type -> sallyport.admin.v1.SetUserDisabledRequest
-	28, // 29: sallyport.admin.v1.AdminService.InviteConnector:input_type -> sallyport.admin.v1.InviteConnectorRequest
-	30, // 30: sallyport.admin.v1.AdminService.ListConnectors:input_type -> sallyport.admin.v1.ListConnectorsRequest
-	32, // 31: sallyport.admin.v1.AdminService.ThawConnector:input_type -> sallyport.admin.v1.ThawConnectorRequest
-	34, // 32: sallyport.admin.v1.AdminService.RevokeConnector:input_type -> sallyport.admin.v1.RevokeConnectorRequest
-	37, // 33: sallyport.admin.v1.AdminService.ListSessions:input_type -> sallyport.admin.v1.ListSessionsRequest
-	39, // 34: sallyport.admin.v1.AdminService.RevokeSession:input_type -> sallyport.admin.v1.RevokeSessionRequest
-	42, // 35: sallyport.admin.v1.AdminService.MintToken:input_type -> sallyport.admin.v1.MintTokenRequest
-	44, // 36: sallyport.admin.v1.AdminService.ListTokens:input_type -> sallyport.admin.v1.ListTokensRequest
-	46, // 37: sallyport.admin.v1.AdminService.RevokeToken:input_type -> sallyport.admin.v1.RevokeTokenRequest
-	51, // 38: sallyport.admin.v1.AdminService.SetIngress:input_type -> sallyport.admin.v1.SetIngressRequest
-	53, // 39: sallyport.admin.v1.AdminService.GetIngress:input_type -> sallyport.admin.v1.GetIngressRequest
-	55, // 40: sallyport.admin.v1.AdminService.ListIngress:input_type -> sallyport.admin.v1.ListIngressRequest
-	57, // 41: sallyport.admin.v1.AdminService.ClearIngress:input_type -> sallyport.admin.v1.ClearIngressRequest
-	59, // 42: sallyport.admin.v1.AdminService.IngressStatus:input_type -> sallyport.admin.v1.IngressStatusRequest
-	48, // 43: sallyport.admin.v1.AdminService.TestMail:input_type -> sallyport.admin.v1.TestMailRequest
-	2,  // 44: sallyport.admin.v1.AdminService.CreateTenant:output_type -> sallyport.admin.v1.CreateTenantResponse
-	4,  // 45: sallyport.admin.v1.AdminService.ListTenants:output_type -> sallyport.admin.v1.ListTenantsResponse
-	7,  // 46: sallyport.admin.v1.AdminService.CreateSite:output_type -> sallyport.admin.v1.CreateSiteResponse
-	9,  // 47: sallyport.admin.v1.AdminService.ListSites:output_type -> sallyport.admin.v1.ListSitesResponse
-	12, // 48: sallyport.admin.v1.AdminService.CreateApp:output_type -> sallyport.admin.v1.CreateAppResponse
-	14, // 49: sallyport.admin.v1.AdminService.ListApps:output_type -> sallyport.admin.v1.ListAppsResponse
-	16, // 50: sallyport.admin.v1.AdminService.SetAppAccess:output_type -> sallyport.admin.v1.SetAppAccessResponse
-	18, // 51: sallyport.admin.v1.AdminService.DeleteApp:output_type -> sallyport.admin.v1.DeleteAppResponse
-	21, // 52: sallyport.admin.v1.AdminService.AddUser:output_type -> sallyport.admin.v1.AddUserResponse
-	23, // 53: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
-	25, // 54: sallyport.admin.v1.AdminService.SetUserDisabled:output_type -> sallyport.admin.v1.SetUserDisabledResponse
-	29, // 55: sallyport.admin.v1.AdminService.InviteConnector:output_type -> sallyport.admin.v1.InviteConnectorResponse
-	31, // 56: sallyport.admin.v1.AdminService.ListConnectors:output_type -> sallyport.admin.v1.ListConnectorsResponse
-	33, // 57: sallyport.admin.v1.AdminService.ThawConnector:output_type -> sallyport.admin.v1.ThawConnectorResponse
-	35, // 58: sallyport.admin.v1.AdminService.RevokeConnector:output_type -> sallyport.admin.v1.RevokeConnectorResponse
-	38, // 59: sallyport.admin.v1.AdminService.ListSessions:output_type -> sallyport.admin.v1.ListSessionsResponse
-	40, // 60: sallyport.admin.v1.AdminService.RevokeSession:output_type -> sallyport.admin.v1.RevokeSessionResponse
-	43, // 61: sallyport.admin.v1.AdminService.MintToken:output_type -> sallyport.admin.v1.MintTokenResponse
-	45, // 62: sallyport.admin.v1.AdminService.ListTokens:output_type -> sallyport.admin.v1.ListTokensResponse
-	47, // 63: sallyport.admin.v1.AdminService.RevokeToken:output_type -> sallyport.admin.v1.RevokeTokenResponse
-	52, // 64: sallyport.admin.v1.AdminService.SetIngress:output_type -> sallyport.admin.v1.SetIngressResponse
-	54, // 65: sallyport.admin.v1.AdminService.GetIngress:output_type -> sallyport.admin.v1.GetIngressResponse
-	56, // 66: sallyport.admin.v1.AdminService.ListIngress:output_type -> sallyport.admin.v1.ListIngressResponse
-	58, // 67: sallyport.admin.v1.AdminService.ClearIngress:output_type -> sallyport.admin.v1.ClearIngressResponse
-	60, // 68: sallyport.admin.v1.AdminService.IngressStatus:output_type -> sallyport.admin.v1.IngressStatusResponse
-	49, // 69: sallyport.admin.v1.AdminService.TestMail:output_type -> sallyport.admin.v1.TestMailResponse
-	44, // [44:70] is the sub-list for method output_type
-	18, // [18:44] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	28, // 8: sallyport.admin.v1.Connector.links:type_name -> sallyport.admin.v1.Link
+	27, // 9: sallyport.admin.v1.Connector.origins:type_name -> sallyport.admin.v1.OriginState
+	26, // 10: sallyport.admin.v1.ListConnectorsResponse.connectors:type_name -> sallyport.admin.v1.Connector
+	37, // 11: sallyport.admin.v1.ListSessionsResponse.sessions:type_name -> sallyport.admin.v1.Session
+	42, // 12: sallyport.admin.v1.MintTokenResponse.token:type_name -> sallyport.admin.v1.Token
+	42, // 13: sallyport.admin.v1.ListTokensResponse.tokens:type_name -> sallyport.admin.v1.Token
+	51, // 14: sallyport.admin.v1.SetIngressResponse.ingress:type_name -> sallyport.admin.v1.Ingress
+	51, // 15: sallyport.admin.v1.GetIngressResponse.ingress:type_name -> sallyport.admin.v1.Ingress
+	51, // 16: sallyport.admin.v1.ListIngressResponse.versions:type_name -> sallyport.admin.v1.Ingress
+	51, // 17: sallyport.admin.v1.ClearIngressResponse.ingress:type_name -> sallyport.admin.v1.Ingress
+	62, // 18: sallyport.admin.v1.IngressStatusResponse.connectors:type_name -> sallyport.admin.v1.ConnectorIngress
+	1,  // 19: sallyport.admin.v1.AdminService.CreateTenant:input_type -> sallyport.admin.v1.CreateTenantRequest
+	3,  // 20: sallyport.admin.v1.AdminService.ListTenants:input_type -> sallyport.admin.v1.ListTenantsRequest
+	6,  // 21: sallyport.admin.v1.AdminService.CreateSite:input_type -> sallyport.admin.v1.CreateSiteRequest
+	8,  // 22: sallyport.admin.v1.AdminService.ListSites:input_type -> sallyport.admin.v1.ListSitesRequest
+	11, // 23: sallyport.admin.v1.AdminService.CreateApp:input_type -> sallyport.admin.v1.CreateAppRequest
+	13, // 24: sallyport.admin.v1.AdminService.ListApps:input_type -> sallyport.admin.v1.ListAppsRequest
+	15, // 25: sallyport.admin.v1.AdminService.SetAppAccess:input_type -> sallyport.admin.v1.SetAppAccessRequest
+	17, // 26: sallyport.admin.v1.AdminService.DeleteApp:input_type -> sallyport.admin.v1.DeleteAppRequest
+	20, // 27: sallyport.admin.v1.AdminService.AddUser:input_type -> sallyport.admin.v1.AddUserRequest
+	22, // 28: sallyport.admin.v1.AdminService.ListUsers:input_type -> sallyport.admin.v1.ListUsersRequest
+	24, // 29: sallyport.admin.v1.AdminService.SetUserDisabled:input_type -> sallyport.admin.v1.SetUserDisabledRequest
+	29, // 30: sallyport.admin.v1.AdminService.InviteConnector:input_type -> sallyport.admin.v1.InviteConnectorRequest
+	31, // 31: sallyport.admin.v1.AdminService.ListConnectors:input_type -> sallyport.admin.v1.ListConnectorsRequest
+	33, // 32: sallyport.admin.v1.AdminService.ThawConnector:input_type -> sallyport.admin.v1.ThawConnectorRequest
+	35, // 33: sallyport.admin.v1.AdminService.RevokeConnector:input_type -> sallyport.admin.v1.RevokeConnectorRequest
+	38, // 34: sallyport.admin.v1.AdminService.ListSessions:input_type -> sallyport.admin.v1.ListSessionsRequest
+	40, // 35: sallyport.admin.v1.AdminService.RevokeSession:input_type -> sallyport.admin.v1.RevokeSessionRequest
+	43, // 36: sallyport.admin.v1.AdminService.MintToken:input_type -> sallyport.admin.v1.MintTokenRequest
+	45, // 37: sallyport.admin.v1.AdminService.ListTokens:input_type -> sallyport.admin.v1.ListTokensRequest
+	47, // 38: sallyport.admin.v1.AdminService.RevokeToken:input_type -> sallyport.admin.v1.RevokeTokenRequest
+	52, // 39: sallyport.admin.v1.AdminService.SetIngress:input_type -> sallyport.admin.v1.SetIngressRequest
+	54, // 40: sallyport.admin.v1.AdminService.GetIngress:input_type -> sallyport.admin.v1.GetIngressRequest
+	56, // 41: sallyport.admin.v1.AdminService.ListIngress:input_type -> sallyport.admin.v1.ListIngressRequest
+	58, // 42: sallyport.admin.v1.AdminService.ClearIngress:input_type -> sallyport.admin.v1.ClearIngressRequest
+	60, // 43: sallyport.admin.v1.AdminService.IngressStatus:input_type -> sallyport.admin.v1.IngressStatusRequest
+	49, // 44: sallyport.admin.v1.AdminService.TestMail:input_type -> sallyport.admin.v1.TestMailRequest
+	2,  // 45: sallyport.admin.v1.AdminService.CreateTenant:output_type -> sallyport.admin.v1.CreateTenantResponse
+	4,  // 46: sallyport.admin.v1.AdminService.ListTenants:output_type -> sallyport.admin.v1.ListTenantsResponse
+	7,  // 47: sallyport.admin.v1.AdminService.CreateSite:output_type -> sallyport.admin.v1.CreateSiteResponse
+	9,  // 48: sallyport.admin.v1.AdminService.ListSites:output_type -> sallyport.admin.v1.ListSitesResponse
+	12, // 49: sallyport.admin.v1.AdminService.CreateApp:output_type -> sallyport.admin.v1.CreateAppResponse
+	14, // 50: sallyport.admin.v1.AdminService.ListApps:output_type -> sallyport.admin.v1.ListAppsResponse
+	16, // 51: sallyport.admin.v1.AdminService.SetAppAccess:output_type -> sallyport.admin.v1.SetAppAccessResponse
+	18, // 52: sallyport.admin.v1.AdminService.DeleteApp:output_type -> sallyport.admin.v1.DeleteAppResponse
+	21, // 53: sallyport.admin.v1.AdminService.AddUser:output_type -> sallyport.admin.v1.AddUserResponse
+	23, // 54: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
+	25, // 55: sallyport.admin.v1.AdminService.SetUserDisabled:output_type -> sallyport.admin.v1.SetUserDisabledResponse
+	30, // 56: sallyport.admin.v1.AdminService.InviteConnector:output_type -> sallyport.admin.v1.InviteConnectorResponse
+	32, // 57: sallyport.admin.v1.AdminService.ListConnectors:output_type -> sallyport.admin.v1.ListConnectorsResponse
+	34, // 58: sallyport.admin.v1.AdminService.ThawConnector:output_type -> sallyport.admin.v1.ThawConnectorResponse
+	36, // 59: sallyport.admin.v1.AdminService.RevokeConnector:output_type -> sallyport.admin.v1.RevokeConnectorResponse
+	39, // 60: sallyport.admin.v1.AdminService.ListSessions:output_type -> sallyport.admin.v1.ListSessionsResponse
+	41, // 61: sallyport.admin.v1.AdminService.RevokeSession:output_type -> sallyport.admin.v1.RevokeSessionResponse
+	44, // 62: sallyport.admin.v1.AdminService.MintToken:output_type -> sallyport.admin.v1.MintTokenResponse
+	46, // 63: sallyport.admin.v1.AdminService.ListTokens:output_type -> sallyport.admin.v1.ListTokensResponse
+	48, // 64: sallyport.admin.v1.AdminService.RevokeToken:output_type -> sallyport.admin.v1.RevokeTokenResponse
+	53, // 65: sallyport.admin.v1.AdminService.SetIngress:output_type -> sallyport.admin.v1.SetIngressResponse
+	55, // 66: sallyport.admin.v1.AdminService.GetIngress:output_type -> sallyport.admin.v1.GetIngressResponse
+	57, // 67: sallyport.admin.v1.AdminService.ListIngress:output_type -> sallyport.admin.v1.ListIngressResponse
+	59, // 68: sallyport.admin.v1.AdminService.ClearIngress:output_type -> sallyport.admin.v1.ClearIngressResponse
+	61, // 69: sallyport.admin.v1.AdminService.IngressStatus:output_type -> sallyport.admin.v1.IngressStatusResponse
+	50, // 70: sallyport.admin.v1.AdminService.TestMail:output_type -> sallyport.admin.v1.TestMailResponse
+	45, // [45:71] is the sub-list for method output_type
+	19, // [19:45] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_admin_v1_admin_proto_init() }
@@ -3928,7 +4017,7 @@ func file_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_v1_admin_proto_rawDesc), len(file_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   62,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
