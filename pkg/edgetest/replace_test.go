@@ -171,3 +171,25 @@ func TestRestartCommand(t *testing.T) {
 		t.Errorf("the successor: %v", err)
 	}
 }
+
+// What is open in an edge that was replaced goes on there, and a revocation, which the new one is told of, reaches it in time.
+func TestRevocationReachesTheEdgeThatWasReplaced(t *testing.T) {
+	origin := httptest.NewServer(edgetest.StandIn())
+	t.Cleanup(origin.Close)
+	w := edgetest.Start(t, edgetest.Options{Origin: origin.URL})
+	d := atWork(t, w)
+	o := d.openBoth()
+	old := w.Edge
+	w.Edge = old.Successor()
+	select {
+	case err := <-o.download:
+		t.Fatalf("the download ended with the hand-over: %v", err)
+	case err := <-o.socket:
+		t.Fatalf("the WebSocket ended with the hand-over: %v", err)
+	case <-old.Ended():
+		t.Fatal("the old edge ended in the middle of a download")
+	default:
+	}
+	w.Admin("session", "revoke", regexp.MustCompile(`ses_[0-9a-f-]+`).FindString(w.Admin("session", "list")))
+	o.mustEnd(t)
+}

@@ -71,11 +71,20 @@ func TestASuccessorGetsTheFilesAndThenThePlace(t *testing.T) {
 	<-yielded
 }
 
+// askOnceFree asks until the host, which has withdrawn, has also returned.
+func askOnceFree(t *testing.T, path string) (*Claim, error) {
+	c, err := Ask(t.Context(), path, "new")
+	for err != nil && strings.Contains(err.Error(), "another successor") {
+		c, err = Ask(t.Context(), path, "new")
+	}
+	return c, err
+}
+
 func TestASuccessorThatFailsChangesNothing(t *testing.T) {
 	withdrawn := make(chan struct{}, 2)
 	path, yielded := hosted(t, &Host{Withdraw: func() { withdrawn <- struct{}{} }})
 	for _, end := range []func(*Claim){func(c *Claim) { c.Fail(errors.New("bad configuration")) }, func(c *Claim) { _ = c.conn.Close() }} {
-		c, err := Ask(t.Context(), path, "new")
+		c, err := askOnceFree(t, path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,10 +97,7 @@ func TestASuccessorThatFailsChangesNothing(t *testing.T) {
 		t.Fatal("yielded")
 	default:
 	}
-	c, err := Ask(t.Context(), path, "new")
-	for err != nil && strings.Contains(err.Error(), "another successor") { // the host has withdrawn and not yet returned
-		c, err = Ask(t.Context(), path, "new")
-	}
+	c, err := askOnceFree(t, path)
 	if err != nil {
 		t.Fatal(err)
 	}
