@@ -135,7 +135,7 @@ func echo(s tunnel.Stream) {
 		s.Reset(tunnel.ResetTimeout)
 		return
 	}
-	if n, err := s.Read(probe[:1]); n != 0 || err != io.EOF {
+	if n, err := s.Read(probe[:1]); n != 0 || !errors.Is(err, io.EOF) {
 		s.Reset(tunnel.ResetProtocol)
 	}
 }

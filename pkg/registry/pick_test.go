@@ -162,8 +162,10 @@ func TestLinkThatAnswersIsPickedBesideANewerOne(t *testing.T) {
 	running := pick(t, r, "")
 	now = now.Add(time.Second)
 	newer := join(t, r, "con_1", 1, "a")
-	if pick(t, r, "").Link != newer.fakeLink || pick(t, r, "").Link != newer.fakeLink {
-		t.Fatal("a link that may be dead was picked")
+	for range 2 {
+		if pick(t, r, "").Link != newer.fakeLink {
+			t.Fatal("a link that may be dead was picked")
+		}
 	}
 	running.Answered()
 	if pick(t, r, "").Link == pick(t, r, "").Link {
