@@ -19,7 +19,7 @@ import (
 // send its body again loses it. RFC 9113 §6.8 wants two: the first names the highest stream there can be, so that the client opens no more; the
 // second, a round trip later, the last one that came. The library cannot send the first, so it is put between its frames here.
 type http2Server struct {
-	server http2.Server
+	server http2.Server //nolint:staticcheck // net/http takes no connection with a GOAWAY put between its frames
 	keeper *http.Server // whose Shutdown makes the library send the second; it has no connection itself
 
 	mu      sync.Mutex // guards both
@@ -31,7 +31,7 @@ type http2Server struct {
 func serveHTTP2(server *http.Server) (*http2Server, error) {
 	h := &http2Server{keeper: &http.Server{TLSConfig: server.TLSConfig, ErrorLog: server.ErrorLog}, open: map[*h2conn]struct{}{}}
 	guard.Server(h.keeper)
-	if err := http2.ConfigureServer(h.keeper, &h.server); err != nil {
+	if err := http2.ConfigureServer(h.keeper, &h.server); err != nil { //nolint:staticcheck // net/http takes no connection with a GOAWAY put between its frames
 		return nil, fmt.Errorf("http/2: %w", err)
 	}
 	server.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){http2.NextProtoTLS: h.serve}
@@ -53,11 +53,11 @@ func (h *http2Server) serve(server *http.Server, conn *tls.Conn, handler http.Ha
 	if leaving {
 		c.announce()
 	}
-	opts := &http2.ServeConnOpts{Handler: handler, BaseConfig: server}
+	opts := &http2.ServeConnOpts{Handler: handler, BaseConfig: server}        //nolint:staticcheck // net/http takes no connection with a GOAWAY put between its frames
 	if base, ok := handler.(interface{ BaseContext() context.Context }); ok { // as net/http hands its own over
 		opts.Context = base.BaseContext()
 	}
-	h.server.ServeConn(c, opts)
+	h.server.ServeConn(c, opts) //nolint:staticcheck // net/http takes no connection with a GOAWAY put between its frames
 }
 
 // announce tells every client, also those yet to come, to open no more streams. What they have on its way is served.

@@ -420,7 +420,7 @@ func (e *Edge) startSuccessor(ctx context.Context, yielded <-chan struct{}) erro
 		return fmt.Errorf("successor: %w", err)
 	}
 	program = strings.TrimSuffix(program, " (deleted)") // Linux's word for a file that was replaced
-	cmd := exec.Command(program, os.Args[1:]...)        // not CommandContext: it outlives us
+	cmd := exec.Command(program, os.Args[1:]...)        //nolint:noctx // it outlives us
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, os.Stdout, os.Stderr
 	// What names this process's id would be another's.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
