@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -97,6 +98,24 @@ func (tc *Tomcat) Kill(t testing.TB) {
 	t.Helper()
 	tc.own(t)
 	tc.process.kill()
+}
+
+// Suspend makes Tomcat hang until Resume: the kernel still takes connections for it, and nothing is answered.
+func (tc *Tomcat) Suspend(t testing.TB) {
+	t.Helper()
+	tc.own(t)
+	t.Cleanup(func() { _ = syscall.Kill(tc.process.pid, syscall.SIGCONT) }) // it could not end in order
+	if err := syscall.Kill(tc.process.pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Resume lets a suspended Tomcat go on.
+func (tc *Tomcat) Resume(t testing.TB) {
+	t.Helper()
+	if err := syscall.Kill(tc.process.pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Restart starts Tomcat again after Stop or Kill; what it held in memory is gone.
