@@ -97,7 +97,7 @@ func Do(ctx context.Context, link Opener, req *Request) (*Response, error) {
 	}
 	resp, err := c.receive(req)
 	if err != nil {
-		c.stop(resetFor(err))
+		c.stop(laneReset(err))
 		return nil, abort(err)
 	}
 	return resp, nil

@@ -101,8 +101,9 @@ func (l *outLane) fail(err error) {
 	if err == nil || !l.failed.CompareAndSwap(nil, &err) {
 		return
 	}
-	l.broken(err)
+	// The stripes first: who finds the exchange's own stream reset gives them up with another code.
 	l.reset(laneReset(err))
+	l.broken(err)
 }
 
 // err is why nothing more can be sent.

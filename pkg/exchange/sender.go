@@ -196,7 +196,11 @@ func (s *sender) abort(code, message string) {
 		end.Code = wire.CodeInternal
 	}
 	if err := s.end(&end); err != nil {
-		s.stream.Reset(tunnel.ResetInternal)
-		s.giveUp(tunnel.ResetInternal)
+		code := tunnel.ResetInternal
+		if laneReset(err) == tunnel.ResetTimeout {
+			code = tunnel.ResetTimeout // a link ended: the peer may learn it from the other link first
+		}
+		s.stream.Reset(code)
+		s.giveUp(code)
 	}
 }

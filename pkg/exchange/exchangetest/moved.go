@@ -191,7 +191,10 @@ func bulkLostUp(t *testing.T, p *pair) {
 	done := make(chan struct{})
 	_, err := p.ask(limited(t), &exchange.Request{Head: head("POST", -1), Body: &endless{}, BodyDone: func() { close(done) }})
 	wantAbort(t, err, wire.CodeTunnelDown)
-	wantAbort(t, <-ended, wire.CodeTunnelDown)
+	// Which of the streams tells the connector first is a race of its own; that the body broke off is what counts there.
+	if code := exchange.Code(<-ended); code != wire.CodeTunnelDown && code != wire.CodeClientAbort {
+		t.Errorf("the body ended with %q", code)
+	}
 	await(t, "BodyDone", done)
 	_ = p.left(t)
 }
