@@ -27,7 +27,7 @@ test: ## every test but the slow ones; fails on a skip that .ci/skips does not l
 .PHONY: race
 race: ## the packages in which goroutines meet, under the race detector
 	@scripts/install.sh race
-	@CGO_ENABLED=1 $(GO) test -race -json -timeout 540s $(RACE) | $(GO) run ./scripts/testreport -skips .ci/skips
+	@CGO_ENABLED=1 $(GO) test -race -p 1 -json -timeout 540s $(RACE) | $(GO) run ./scripts/testreport -skips .ci/skips
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s)
