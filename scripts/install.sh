@@ -6,7 +6,7 @@ set -eu -o pipefail
 what=${1:?"usage: scripts/install.sh demo|test|race"}
 case $what in
   demo) want=(tomcat10 default-jre-headless) ;;
-  test) want=(tomcat10 default-jre-headless chromium libnss3-tools squid dante-server) ;;
+  test) want=(iproute2 tomcat10 default-jre-headless chromium libnss3-tools squid dante-server) ;;
   race) want=(gcc libc6-dev) ;;
   *) echo "install.sh: unknown target $what" >&2; exit 2 ;;
 esac
