@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/certs"
+	"github.com/sallyport-dev/sallyport/pkg/cluster"
 	"github.com/sallyport-dev/sallyport/pkg/control/controlserver"
 	"github.com/sallyport-dev/sallyport/pkg/log"
 	"github.com/sallyport-dev/sallyport/pkg/mail"
@@ -40,8 +41,10 @@ type Config struct {
 	// Certificates are PEM files, read again when they change. Without any, the local CA that init made issues them.
 	Certificates []Certificate `conf:"certificates"`
 	Drain        Drain         `conf:"drain"`
-	Mail         mail.Config   `conf:"mail"`
-	Log          log.Config    `conf:"log"`
+	// Cluster is this edge's part among several on one store.
+	Cluster cluster.Config `conf:"cluster"`
+	Mail    mail.Config    `conf:"mail"`
+	Log     log.Config     `conf:"log"`
 }
 
 // Drain is how long what is under way may take when the edge stops or gives its place to a successor.
@@ -70,8 +73,9 @@ type EdgeAddress struct {
 func Default() Config {
 	return Config{
 		StateDir: "/var/lib/sallyport-edge", Host: "edge.localhost", Listen: ":8443", QUIC: true, HTTP3: true, Loopback: "127.0.0.1:9465",
-		Drain: Drain{Requests: 30 * time.Second, Upgraded: time.Hour},
-		Mail:  mail.Default(), Log: log.Default(),
+		Drain:   Drain{Requests: 30 * time.Second, Upgraded: time.Hour},
+		Cluster: cluster.Default(),
+		Mail:    mail.Default(), Log: log.Default(),
 	}
 }
 

@@ -20,6 +20,9 @@ type Site string
 // Service names a machine client of a tenant, unique within its tenant; the same form as Tenant.
 type Service string
 
+// Edge names one edge of a cluster, unique within it; the same form as Tenant.
+type Edge string
+
 // The identifiers below are a prefix and a UUIDv7 (RFC 9562 §5.7): sortable by creation, unique across tenants.
 type (
 	App       string // app_…
@@ -51,7 +54,7 @@ func unique(prefix string) string {
 
 var label = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$`)
 
-// ParseLabel checks the form that tenants, sites and services share: a DNS label (RFC 1035 §2.3.1) in lower case of at
+// ParseLabel checks the form that tenants, sites, services and edges share: a DNS label (RFC 1035 §2.3.1) in lower case of at
 // most 32 characters. what names the thing in the error.
 func ParseLabel[T ~string](what, s string) (T, error) {
 	if !label.MatchString(s) {
