@@ -197,9 +197,22 @@ func (a *Answer) End(trailer wire.Header) error {
 	return a.x.stream.CloseWrite()
 }
 
-// Abort breaks the answer off; before Head it stands for the answer. It does nothing after End, Abort or Upgrade, and
-// takes at most some seconds even if the peer does not read.
+// Abort breaks the answer off; before Head it stands for the answer, and after Upgrade it is how the peer learns why the
+// connection broke. It does nothing after End or Abort, and takes at most some seconds even if the peer does not read.
 func (a *Answer) Abort(code, message string) {
+	if a.breakOff(code, message) {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state == switched {
+		a.state, a.aborted = done, &AbortError{Code: code, Message: message}
+		a.conn.abort(code, message)
+	}
+}
+
+// breakOff is Abort of what has not been upgraded; false if it was.
+func (a *Answer) breakOff(code, message string) bool {
 	// A Write that is blocked holds mu: let it go first.
 	if !a.mu.TryLock() {
 		a.send.abort(code, message)
@@ -209,6 +222,7 @@ func (a *Answer) Abort(code, message string) {
 	if a.state == beforeHead || a.state == inBody {
 		_ = a.abort(code, message)
 	}
+	return a.state != switched
 }
 
 func (a *Answer) abort(code, message string) error {

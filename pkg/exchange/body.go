@@ -143,6 +143,13 @@ func (b *body) fail(err error, framed bool) {
 // holds mu.
 func (b *body) complete() bool { return b.err == nil && b.length >= 0 && b.got == b.length }
 
+// ready says no only while nothing is buffered here; what a lane has is much, and leaves by itself.
+func (b *body) ready() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err != nil || b.lane != nil || b.r.Buffered() > 0
+}
+
 // takeTrailer returns the trailer after io.EOF.
 func (b *body) takeTrailer() wire.Header {
 	b.mu.Lock()

@@ -43,6 +43,10 @@ type Response struct {
 // Trailer returns what came after the body; nil before Body returned io.EOF.
 func (r *Response) Trailer() wire.Header { return r.body.takeTrailer() }
 
+// Ready reports whether more of the body, or its end, has arrived already: who passes the answer on has then no reason to send
+// what it has got. It may say no although there is more. Not after 101.
+func (r *Response) Ready() bool { return r.body.ready() }
+
 // Upgraded returns the connection after 101.
 func (r *Response) Upgraded() (Conn, bool) {
 	if r.conn == nil {
@@ -187,6 +191,12 @@ func (c *call) interim(req *Request) error {
 	if err != nil {
 		return err
 	}
+	if req.Interim != nil {
+		// Before the body is read: who passes the 100 on is to do so once, and in its turn.
+		if err := req.Interim(interim); err != nil {
+			return err
+		}
+	}
 	if interim.Status == 100 {
 		select {
 		case <-c.goOn:
@@ -194,10 +204,7 @@ func (c *call) interim(req *Request) error {
 			close(c.goOn)
 		}
 	}
-	if req.Interim == nil {
-		return nil
-	}
-	return req.Interim(interim)
+	return nil
 }
 
 func (c *call) response(req *Request, head wire.ResponseHead) (*Response, error) {

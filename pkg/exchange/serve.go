@@ -143,11 +143,11 @@ func (x *served) handle(ctx context.Context, h Handler, in *Incoming) (err error
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: debug.Stack()}
-			x.out.Abort(wire.CodeInternal, "")
+			x.out.breakOff(wire.CodeInternal, "")
 		}
 	}()
 	h.ServeExchange(ctx, in, x.out)
-	x.out.Abort(wire.CodeInternal, "the handler returned without an end") // nothing, if there was one
+	x.out.breakOff(wire.CodeInternal, "the handler returned without an end") // nothing, if there was one
 	return nil
 }
 

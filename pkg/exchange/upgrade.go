@@ -24,6 +24,7 @@ type conn struct {
 
 	mu       sync.Mutex
 	ended    bool // our end frame was sent
+	aborted  bool // with a code
 	peerDone bool // the peer's end frame was read
 	closed   bool
 	// left is called once, by Close: whole if both directions had ended by then.
@@ -63,6 +64,18 @@ func (c *conn) CloseWrite() error {
 	return c.stream.CloseWrite()
 }
 
+// abort ends this direction with a code. The stream is then the peer's to end: a reset could overtake what was said.
+func (c *conn) abort(code, message string) {
+	c.mu.Lock()
+	over := c.ended || c.closed
+	c.ended, c.aborted = true, c.aborted || !over
+	c.mu.Unlock()
+	if !over {
+		c.out.abort(code, message)
+		_ = c.stream.CloseWrite()
+	}
+}
+
 func (c *conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,7 +83,7 @@ func (c *conn) Close() error {
 		return nil
 	}
 	c.closed = true
-	c.left(c.ended && c.peerDone)
+	c.left(c.aborted || c.ended && c.peerDone)
 	return nil
 }
 

@@ -113,8 +113,8 @@ func (c *carrying) letGo(stop func() bool) {
 	c.over = true
 }
 
-// ask sends the request over a link. It tries a second link only if the first took no byte and the request is one that
-// may be sent again.
+// ask sends the request over a link. It tries a second link only if the connector got no byte over the first and the request is
+// one that may be sent again.
 func (c *carrying) ask(ctx context.Context, head *wire.RequestHead) (*exchange.Response, error) {
 	for again := false; ; again = true {
 		member, err := c.picker.Pick(ctx, c.Tenant.ID, c.App.Site, c.Stick)
@@ -122,7 +122,10 @@ func (c *carrying) ask(ctx context.Context, head *wire.RequestHead) (*exchange.R
 			return nil, &exchange.AbortError{Code: wire.CodeTunnelDown, Message: err.Error()}
 		}
 		c.begin(member)
-		head.Generation = member.Generation
+		head.Generation, head.Hop, head.Connector = member.Generation, member.Hop, ""
+		if member.Hop > 0 {
+			head.Connector = string(member.Connector)
+		}
 		if head.Assertion, head.OriginAssertion, err = c.Assertions(member.Connector, member.Generation); err != nil {
 			c.cause = err
 			return nil, &exchange.AbortError{Code: wire.CodeInternal, Message: "assertion"}
@@ -134,9 +137,14 @@ func (c *carrying) ask(ctx context.Context, head *wire.RequestHead) (*exchange.R
 		resp, err := exchange.Do(ctx, link, c.request(head, member))
 		if err == nil {
 			member.Answered()
+			return resp, nil
 		}
-		if err == nil || link.opened || again || c.upload != nil || !safe(head.Method) || ctx.Err() != nil {
-			return resp, err
+		missed := !link.opened || exchange.Code(err) == wire.CodeNotHere
+		if missed && ctx.Err() == nil {
+			member.NotThere()
+		}
+		if !missed || again || c.upload != nil || !safe(head.Method) || ctx.Err() != nil {
+			return nil, err
 		}
 	}
 }

@@ -23,7 +23,8 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/wire"
 )
 
-// Picker chooses the link to a site, waiting a bounded time for one; *registry.Registry is it.
+// Picker chooses the link to a site, waiting a bounded time for one; *registry.Registry is it for an edge alone, a
+// *cluster.Forwarder for one of several.
 type Picker interface {
 	Pick(ctx context.Context, tenant id.Tenant, site id.Site, stick string) (*registry.Member, error)
 }
@@ -152,6 +153,8 @@ func (m *metrics) note(r Result, took time.Duration) {
 // known keeps a code from the far side of a link within wire's set, for labels and pages.
 func known(code string) string {
 	switch code {
+	case wire.CodeNotHere:
+		return wire.CodeTunnelDown // to a browser it is the same
 	case "", wire.CodeTunnelDown, wire.CodeOriginRefused, wire.CodeOriginTLS, wire.CodeOriginTimeout, wire.CodeOriginBusy, wire.CodeOriginProtocol,
 		wire.CodeOriginAbort, wire.CodeClientAbort, wire.CodeDenied, wire.CodeNoRule, wire.CodeAssertion, wire.CodeRevoked,
 		wire.CodeProtocol, wire.CodeTooLarge:

@@ -48,6 +48,39 @@ func (r *Registry) Pick(ctx context.Context, tenant id.Tenant, siteID id.Site, s
 	}
 }
 
+// PickHere is Pick without waiting: nil where no link takes exchanges now.
+func (r *Registry) PickHere(tenant id.Tenant, siteID id.Site, stick string) *Member {
+	where := place{tenant, siteID}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.sites[where]
+	if s == nil {
+		return nil
+	}
+	m, _ := r.choose(where, s, stick)
+	return m
+}
+
+// PickRun chooses among the links of one run of a connector alone, as Pick does and without waiting. Another edge has chosen the
+// run, so that an older one will do that finishes its work.
+func (r *Registry) PickRun(tenant id.Tenant, siteID id.Site, connector id.Connector, generation uint64) (*Member, bool) {
+	where := place{tenant, siteID}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.sites[where]
+	if s == nil {
+		return nil, false
+	}
+	var able []*member
+	for _, m := range s.members {
+		if m.Connector == connector && m.Generation == generation && m.takes() {
+			able = append(able, m)
+		}
+	}
+	m, _ := r.best(s, able)
+	return m, m != nil
+}
+
 // next is when to choose again: when a link has joined or, if in is not 0, after that time.
 type next struct {
 	changed <-chan struct{}
@@ -107,6 +140,17 @@ func (r *Registry) choose(where place, s *site, stick string) (m *Member, in tim
 			able = prefer(able, func(m *member) bool { return m.Connector == kept })
 		}
 	}
+	if m, in = r.best(s, able); m != nil && stick != "" {
+		r.stick.put(key, m.Connector)
+	}
+	return m, in
+}
+
+// best is the link among able that is best for an exchange, as choose says.
+func (r *Registry) best(s *site, able []*member) (m *Member, in time.Duration) {
+	if len(able) == 0 {
+		return nil, 0
+	}
 	able = prefer(able, (*member).fast)
 	if !able[0].fast() { // then none is
 		if able, in = r.alone(able); len(able) == 0 {
@@ -117,11 +161,7 @@ func (r *Registry) choose(where place, s *site, stick string) (m *Member, in tim
 	able = prefer(able, func(m *member) bool { return now.Sub(m.joined) <= FreshTrip || m.up(now) })
 	able = prefer(able, func(m *member) bool { return !suspect(m, able) })
 	s.next++
-	m = leastLoaded(able, s.next).Member
-	if stick != "" {
-		r.stick.put(key, m.Connector)
-	}
-	return m, 0
+	return leastLoaded(able, s.next).Member, 0
 }
 
 // alone returns the bulk links that have been alone for long enough; if there are none, when the first one will have been.

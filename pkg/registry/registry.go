@@ -54,6 +54,10 @@ type Member struct {
 	Link     tunnel.Link
 	// Moved says that both ends of the link named wire.FeatureMoved.
 	Moved bool
+	// Hop is 1 for a link to another edge, which has the link of the connector; else 0.
+	Hop uint32
+	// Missed, if set, is told that an exchange did not get as far as the connector.
+	Missed func()
 	// Probed says that the link's exchange path is probed (Proved) when no exchange shows that it works.
 	Probed bool
 	// Control sends a control message on the link; nil where it cannot take any. It must not block for long.
@@ -89,6 +93,13 @@ func (m *Member) Answered() {
 func (m *Member) End() {
 	if m.use != nil {
 		m.use.running.Add(-1)
+	}
+}
+
+// NotThere notes that an exchange did not get as far as the connector.
+func (m *Member) NotThere() {
+	if m.Missed != nil {
+		m.Missed()
 	}
 }
 

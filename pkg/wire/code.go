@@ -4,6 +4,7 @@ package wire
 // receiver treats a code that it does not know like CodeInternal.
 const (
 	CodeTunnelDown     = "E-TUNNEL-DOWN"     // the link between connector and edge ended, or none is up
+	CodeNotHere        = "E-NOT-HERE"        // from edge to edge: no link of that run of the connector is here, and nothing was sent to it
 	CodeOriginRefused  = "E-ORIGIN-REFUSED"  // the origin takes no connection, or has not answered for a while: nothing was sent to it
 	CodeOriginTLS      = "E-ORIGIN-TLS"      // the origin's certificate is not the expected one
 	CodeOriginTimeout  = "E-ORIGIN-TIMEOUT"  // the origin did not answer in time

@@ -25,25 +25,46 @@ const (
 // message of a kind that this version does not know comes back with a nil Message: the caller passes over it.
 func ReadControl(r *bufio.Reader, limit int) (*tunnelv1.Control, error) {
 	m := &tunnelv1.Control{}
+	if err := readMessage(r, limit, m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// ReadPeer is ReadControl for the control stream between two edges.
+func ReadPeer(r *bufio.Reader, limit int) (*tunnelv1.PeerControl, error) {
+	m := &tunnelv1.PeerControl{}
+	if err := readMessage(r, limit, m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func readMessage(r *bufio.Reader, limit int, m proto.Message) error {
 	err := protodelim.UnmarshalOptions{MaxSize: int64(limit)}.UnmarshalFrom(r, m)
 	switch {
 	case err == nil:
-		return m, nil
+		return nil
 	// Not errors.Is: the end of a link may have an io.EOF in its chain, and is no orderly end of the stream.
 	case err == io.EOF: //nolint:errorlint // as said
-		return nil, io.EOF
+		return io.EOF
 	case errors.Is(err, proto.Error):
-		return nil, violationf("control: %v", err)
+		return violationf("control: %v", err)
 	}
 	var size *protodelim.SizeTooLargeError
 	if errors.As(err, &size) {
-		return nil, violationf("control: a message of %d bytes, the limit is %d", size.Size, limit)
+		return violationf("control: a message of %d bytes, the limit is %d", size.Size, limit)
 	}
-	return nil, fmt.Errorf("control: %w", err)
+	return fmt.Errorf("control: %w", err)
 }
 
 // WriteControl writes one control message in one Write. It is the caller's to keep two of them from mixing.
-func WriteControl(w io.Writer, m *tunnelv1.Control) error {
+func WriteControl(w io.Writer, m *tunnelv1.Control) error { return writeMessage(w, m) }
+
+// WritePeer is WriteControl for the control stream between two edges.
+func WritePeer(w io.Writer, m *tunnelv1.PeerControl) error { return writeMessage(w, m) }
+
+func writeMessage(w io.Writer, m proto.Message) error {
 	size := proto.Size(m)
 	if size > MaxControl {
 		return violationf("control: a message of %d bytes, the limit is %d", size, MaxControl)

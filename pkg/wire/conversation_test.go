@@ -35,6 +35,33 @@ func recordLink(control func(name, sender string, messages ...*tunnelv1.Control)
 	)
 }
 
+// recordPeers is a link between two edges, of which "edge" dialled.
+func recordPeers(peer func(name, sender string, messages ...*tunnelv1.PeerControl)) {
+	hello := func(edge string) *tunnelv1.PeerControl {
+		return &tunnelv1.PeerControl{Message: &tunnelv1.PeerControl_Hello{Hello: &tunnelv1.PeerHello{
+			Versions: []uint32{1}, Edge: edge, Instance: "00112233445566778899aabbccddeeff", Software: "0.3",
+		}}}
+	}
+	peer("peer", "edge", hello("east"),
+		&tunnelv1.PeerControl{Message: &tunnelv1.PeerControl_Holdings{Holdings: &tunnelv1.PeerHoldings{Incarnation: 2, Version: 7, Full: true}}},
+		&tunnelv1.PeerControl{Message: &tunnelv1.PeerControl_Changes{Changes: &tunnelv1.PeerChanges{Changes: []*tunnelv1.PeerChange{
+			{Tenant: "maple", Kind: "session", Id: "ses_1", Version: 42}, {Tenant: "maple", Kind: "user", Id: "usr_1"},
+		}}}},
+		&tunnelv1.PeerControl{Message: &tunnelv1.PeerControl_Goodbye{Goodbye: &tunnelv1.Goodbye{Code: "shutdown"}}})
+	peer("peer", "other", hello("west"),
+		&tunnelv1.PeerControl{Message: &tunnelv1.PeerControl_Holdings{Holdings: &tunnelv1.PeerHoldings{
+			Incarnation: 1, Version: 3, Full: true, More: true, Holdings: []*tunnelv1.PeerHolding{
+				{Tenant: "maple", Site: "main", Connector: "con_1", Generation: 3, Links: 2},
+			}}}},
+		&tunnelv1.PeerControl{Message: &tunnelv1.PeerControl_Holdings{Holdings: &tunnelv1.PeerHoldings{
+			Incarnation: 1, Version: 3, Full: true, Draining: true, Holdings: []*tunnelv1.PeerHolding{
+				{Tenant: "oak", Site: "main", Connector: "con_2", Generation: 1, Links: 1},
+			}}}},
+		&tunnelv1.PeerControl{Message: &tunnelv1.PeerControl_Holdings{Holdings: &tunnelv1.PeerHoldings{
+			Incarnation: 1, Version: 4, Holdings: []*tunnelv1.PeerHolding{{Tenant: "maple", Site: "main", Connector: "con_1", Generation: 3}},
+		}}})
+}
+
 type step = func(*wire.Writer) error
 
 // recordExchanges are the shapes that an exchange can take.

@@ -77,7 +77,8 @@ func (h *RequestHead) append(b []byte) []byte {
 	b = appendString(b, 18, h.OriginAssertion)
 	b = appendUint(b, 19, uint64(h.Hop))
 	b = appendStrings(b, 20, h.TrailerNames)
-	return appendUint(b, 21, h.Generation)
+	b = appendUint(b, 21, h.Generation)
+	return appendString(b, 22, h.Connector)
 }
 
 func (h *ResponseHead) append(b []byte) []byte {

@@ -155,6 +155,25 @@ func FuzzControl(f *testing.F) {
 	})
 }
 
+func FuzzPeer(f *testing.F) {
+	var buf bytes.Buffer
+	must(f, wire.WritePeer(&buf, &tunnelv1.PeerControl{Message: &tunnelv1.PeerControl_Holdings{Holdings: &tunnelv1.PeerHoldings{
+		Version: 3, Full: true, Holdings: []*tunnelv1.PeerHolding{{Tenant: "maple", Links: 2}},
+	}}}))
+	f.Add(buf.Bytes())
+	f.Add([]byte{0x03, 0x12, 0x01, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := bufio.NewReader(bytes.NewReader(b))
+		for {
+			m, err := wire.ReadPeer(r, wire.MaxControlHeld)
+			if err != nil {
+				return
+			}
+			must(t, wire.WritePeer(io.Discard, m))
+		}
+	})
+}
+
 func BenchmarkRequestHead(b *testing.B) {
 	var buf bytes.Buffer
 	w, r := wire.NewWriter(&buf), wire.NewReader(&buf)

@@ -27,6 +27,7 @@ func (h *RequestHead) parse(payload []byte) error {
 		d.uint32(19, &h.Hop)
 		d.strings(20, &h.TrailerNames)
 		d.uint(21, &h.Generation)
+		d.string(22, &h.Connector)
 	}
 	if d.err != nil {
 		return d.err

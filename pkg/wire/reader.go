@@ -96,6 +96,9 @@ func (r *Reader) segment() error {
 // Offset says where in the body the present segment begins, in bytes.
 func (r *Reader) Offset() uint64 { return r.offset }
 
+// Buffered says how many bytes of the stream are here and have not been read.
+func (r *Reader) Buffered() int { return r.r.Buffered() }
+
 // Rest says how many bytes of the present frame have not been read.
 func (r *Reader) Rest() int { return r.rest }
 

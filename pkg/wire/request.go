@@ -43,6 +43,8 @@ type RequestHead struct {
 	Hop             uint32
 	TrailerNames    []string
 	Generation      uint64
+	// Connector is set from edge to edge alone.
+	Connector string
 }
 
 // Validate refuses what may not travel. Writer and Reader both call it, so neither side relies on the other.
@@ -88,7 +90,7 @@ func (h *RequestHead) checkTarget() error {
 }
 
 func (h *RequestHead) checkNames() error {
-	for _, name := range [...]string{h.RequestID, h.Tenant, h.Site, h.App} {
+	for _, name := range [...]string{h.RequestID, h.Tenant, h.Site, h.App, h.Connector} {
 		if !visible(name, maxName) {
 			return violationf("request head: name %.20q", name)
 		}

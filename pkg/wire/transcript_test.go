@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sallyport-dev/sallyport/pkg/wire"
 	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
@@ -81,28 +82,31 @@ func replay(t *testing.T, file string, b []byte) (meaning string, rewritten []by
 	var lines strings.Builder
 	var out bytes.Buffer
 	r := bytes.NewReader(b)
-	opener := map[string]string{"control": "connector", "exchange": "edge"}[content]
+	opener := map[string]string{"control": "connector", "exchange": "edge", "peer": "edge"}[content]
 	if sender == opener || strings.HasPrefix(content, "continuation") {
 		kind, err := wire.ReadKind(r)
 		must(t, err, wire.WriteKind(&out, kind))
 		line(t, &lines, "kind", kind)
 	}
-	if content == "control" {
-		replayControl(t, r, &lines, &out)
-	} else {
+	switch content {
+	case "control":
+		replayControl(t, r, &lines, &out, wire.ReadControl, wire.WriteControl)
+	case "peer":
+		replayControl(t, r, &lines, &out, wire.ReadPeer, wire.WritePeer)
+	default:
 		replayFrames(t, r, &lines, &out)
 	}
 	return lines.String(), out.Bytes()
 }
 
-func replayControl(t *testing.T, r io.Reader, lines *strings.Builder, out io.Writer) {
+func replayControl[M proto.Message](t *testing.T, r io.Reader, lines *strings.Builder, out io.Writer, read func(*bufio.Reader, int) (M, error), write func(io.Writer, M) error) {
 	t.Helper()
 	for buffered := bufio.NewReader(r); ; {
-		m, err := wire.ReadControl(buffered, wire.MaxControl)
+		m, err := read(buffered, wire.MaxControl)
 		if errors.Is(err, io.EOF) {
 			return
 		}
-		must(t, err, wire.WriteControl(out, m))
+		must(t, err, write(out, m))
 		text, err := protojson.Marshal(m)
 		must(t, err)
 		line(t, lines, "control", json.RawMessage(text))
@@ -212,6 +216,16 @@ func conversations(t *testing.T) map[string][]byte {
 		all[name+"."+sender+".exchange"] = b.Bytes()
 	}
 	recordLink(control)
+	recordPeers(func(name, sender string, messages ...*tunnelv1.PeerControl) {
+		var b bytes.Buffer
+		if sender == "edge" {
+			must(t, wire.WriteKind(&b, wire.StreamControl))
+		}
+		for _, m := range messages {
+			must(t, wire.WritePeer(&b, m))
+		}
+		all[name+"."+sender+".peer"] = b.Bytes()
+	})
 	recordExchanges(frames)
 	recordMoved(func(name, sender string, stripe int, write ...step) {
 		var b bytes.Buffer

@@ -116,7 +116,10 @@ func requestLength(t *testing.T, p *pair) {
 		err := requestEnd(t, p, &exchange.Request{Head: head("POST", 10), Body: strings.NewReader(body)})
 		wantAbort(t, err, wire.CodeClientAbort)
 	}
-	// A peer that does not keep its own count.
+}
+
+// requestUncounted: a peer that does not keep its own count.
+func requestUncounted(t *testing.T, p *pair) {
 	for _, body := range []string{"123456789", "12345678901"} {
 		ended := make(chan error, 1)
 		p.handle(func(_ context.Context, in *exchange.Incoming, out *exchange.Answer) {

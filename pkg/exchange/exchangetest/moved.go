@@ -23,7 +23,8 @@ const (
 // moved to as many bulk links as there are stripes.
 func MovedSuite(t *testing.T, fast, bulkLinks Links, stripes int, threshold int64) {
 	fresh := func(t *testing.T) *pair { return newPair(t, fast, newBulk(t, bulkLinks, stripes, threshold)) }
-	suite(t, fresh)
+	suite(t, fresh, whole())
+	suite(t, fresh, cutShort())
 	for _, c := range []struct {
 		name string
 		run  func(*testing.T, *pair)

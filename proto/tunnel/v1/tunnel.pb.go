@@ -1303,12 +1303,14 @@ type RequestHead struct {
 	Assertion string `protobuf:"bytes,17,opt,name=assertion,proto3" json:"assertion,omitempty"`
 	// The copy for the origin (audience: app host); the connector passes it on, unopened.
 	OriginAssertion string `protobuf:"bytes,18,opt,name=origin_assertion,json=originAssertion,proto3" json:"origin_assertion,omitempty"`
-	// How many edges this exchange has passed; an edge refuses to forward one that has.
+	// How many edges this exchange has passed. From edge to edge it is 1, and an edge sends one that has on to connectors alone.
 	Hop uint32 `protobuf:"varint,19,opt,name=hop,proto3" json:"hop,omitempty"`
 	// Names of trailers that the client announced.
 	TrailerNames []string `protobuf:"bytes,20,rep,name=trailer_names,json=trailerNames,proto3" json:"trailer_names,omitempty"`
 	// The generation that this exchange is meant for.
-	Generation    uint64 `protobuf:"varint,21,opt,name=generation,proto3" json:"generation,omitempty"`
+	Generation uint64 `protobuf:"varint,21,opt,name=generation,proto3" json:"generation,omitempty"`
+	// From edge to edge alone: the connector whose generation that is.
+	Connector     string `protobuf:"bytes,22,opt,name=connector,proto3" json:"connector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1488,6 +1490,13 @@ func (x *RequestHead) GetGeneration() uint64 {
 		return x.Generation
 	}
 	return 0
+}
+
+func (x *RequestHead) GetConnector() string {
+	if x != nil {
+		return x.Connector
+	}
+	return ""
 }
 
 type ResponseHead struct {
@@ -1829,6 +1838,488 @@ func (x *Continuation) GetStripes() uint32 {
 	return 0
 }
 
+type PeerControl struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*PeerControl_Hello
+	//	*PeerControl_Holdings
+	//	*PeerControl_Changes
+	//	*PeerControl_Goodbye
+	Message       isPeerControl_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerControl) Reset() {
+	*x = PeerControl{}
+	mi := &file_tunnel_v1_tunnel_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerControl) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerControl) ProtoMessage() {}
+
+func (x *PeerControl) ProtoReflect() protoreflect.Message {
+	mi := &file_tunnel_v1_tunnel_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerControl.ProtoReflect.Descriptor instead.
+func (*PeerControl) Descriptor() ([]byte, []int) {
+	return file_tunnel_v1_tunnel_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PeerControl) GetMessage() isPeerControl_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *PeerControl) GetHello() *PeerHello {
+	if x != nil {
+		if x, ok := x.Message.(*PeerControl_Hello); ok {
+			return x.Hello
+		}
+	}
+	return nil
+}
+
+func (x *PeerControl) GetHoldings() *PeerHoldings {
+	if x != nil {
+		if x, ok := x.Message.(*PeerControl_Holdings); ok {
+			return x.Holdings
+		}
+	}
+	return nil
+}
+
+func (x *PeerControl) GetChanges() *PeerChanges {
+	if x != nil {
+		if x, ok := x.Message.(*PeerControl_Changes); ok {
+			return x.Changes
+		}
+	}
+	return nil
+}
+
+func (x *PeerControl) GetGoodbye() *Goodbye {
+	if x != nil {
+		if x, ok := x.Message.(*PeerControl_Goodbye); ok {
+			return x.Goodbye
+		}
+	}
+	return nil
+}
+
+type isPeerControl_Message interface {
+	isPeerControl_Message()
+}
+
+type PeerControl_Hello struct {
+	Hello *PeerHello `protobuf:"bytes,1,opt,name=hello,proto3,oneof"`
+}
+
+type PeerControl_Holdings struct {
+	Holdings *PeerHoldings `protobuf:"bytes,2,opt,name=holdings,proto3,oneof"`
+}
+
+type PeerControl_Changes struct {
+	Changes *PeerChanges `protobuf:"bytes,3,opt,name=changes,proto3,oneof"`
+}
+
+type PeerControl_Goodbye struct {
+	Goodbye *Goodbye `protobuf:"bytes,4,opt,name=goodbye,proto3,oneof"`
+}
+
+func (*PeerControl_Hello) isPeerControl_Message() {}
+
+func (*PeerControl_Holdings) isPeerControl_Message() {}
+
+func (*PeerControl_Changes) isPeerControl_Message() {}
+
+func (*PeerControl_Goodbye) isPeerControl_Message() {}
+
+// PeerHello is the first message in each direction; who it is was proved by the certificates of the TLS connection.
+type PeerHello struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in Hello: the dialling edge lists, the other one chooses.
+	Versions []uint32 `protobuf:"varint,1,rep,packed,name=versions,proto3" json:"versions,omitempty"`
+	Features []string `protobuf:"bytes,2,rep,name=features,proto3" json:"features,omitempty"`
+	// The id that the sender's certificate names.
+	Edge string `protobuf:"bytes,3,opt,name=edge,proto3" json:"edge,omitempty"`
+	// Names one run of one process: 16 random bytes, hex.
+	Instance string `protobuf:"bytes,4,opt,name=instance,proto3" json:"instance,omitempty"`
+	// Software version; never used for decisions.
+	Software      string `protobuf:"bytes,5,opt,name=software,proto3" json:"software,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerHello) Reset() {
+	*x = PeerHello{}
+	mi := &file_tunnel_v1_tunnel_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerHello) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerHello) ProtoMessage() {}
+
+func (x *PeerHello) ProtoReflect() protoreflect.Message {
+	mi := &file_tunnel_v1_tunnel_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerHello.ProtoReflect.Descriptor instead.
+func (*PeerHello) Descriptor() ([]byte, []int) {
+	return file_tunnel_v1_tunnel_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PeerHello) GetVersions() []uint32 {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+func (x *PeerHello) GetFeatures() []string {
+	if x != nil {
+		return x.Features
+	}
+	return nil
+}
+
+func (x *PeerHello) GetEdge() string {
+	if x != nil {
+		return x.Edge
+	}
+	return ""
+}
+
+func (x *PeerHello) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *PeerHello) GetSoftware() string {
+	if x != nil {
+		return x.Software
+	}
+	return ""
+}
+
+// PeerHoldings says, both ways, which runs of connectors have links to the sender: all of them at the start of a link, then
+// each change.
+type PeerHoldings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which process of the edge this is, by the store's count.
+	Incarnation int64 `protobuf:"varint,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Counts what this incarnation has said, without gaps.
+	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// These are all that there are.
+	Full bool `protobuf:"varint,3,opt,name=full,proto3" json:"full,omitempty"`
+	// The edge takes no new work.
+	Draining bool `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"`
+	// At most 1,000 in a message.
+	Holdings []*PeerHolding `protobuf:"bytes,5,rep,name=holdings,proto3" json:"holdings,omitempty"`
+	// The next message goes on with this version.
+	More          bool `protobuf:"varint,6,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerHoldings) Reset() {
+	*x = PeerHoldings{}
+	mi := &file_tunnel_v1_tunnel_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerHoldings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerHoldings) ProtoMessage() {}
+
+func (x *PeerHoldings) ProtoReflect() protoreflect.Message {
+	mi := &file_tunnel_v1_tunnel_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerHoldings.ProtoReflect.Descriptor instead.
+func (*PeerHoldings) Descriptor() ([]byte, []int) {
+	return file_tunnel_v1_tunnel_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *PeerHoldings) GetIncarnation() int64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *PeerHoldings) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *PeerHoldings) GetFull() bool {
+	if x != nil {
+		return x.Full
+	}
+	return false
+}
+
+func (x *PeerHoldings) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *PeerHoldings) GetHoldings() []*PeerHolding {
+	if x != nil {
+		return x.Holdings
+	}
+	return nil
+}
+
+func (x *PeerHoldings) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+type PeerHolding struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Tenant     string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Site       string                 `protobuf:"bytes,2,opt,name=site,proto3" json:"site,omitempty"`
+	Connector  string                 `protobuf:"bytes,3,opt,name=connector,proto3" json:"connector,omitempty"`
+	Generation uint64                 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
+	// How many links take exchanges; 0: none any more.
+	Links         uint32 `protobuf:"varint,5,opt,name=links,proto3" json:"links,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerHolding) Reset() {
+	*x = PeerHolding{}
+	mi := &file_tunnel_v1_tunnel_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerHolding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerHolding) ProtoMessage() {}
+
+func (x *PeerHolding) ProtoReflect() protoreflect.Message {
+	mi := &file_tunnel_v1_tunnel_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerHolding.ProtoReflect.Descriptor instead.
+func (*PeerHolding) Descriptor() ([]byte, []int) {
+	return file_tunnel_v1_tunnel_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *PeerHolding) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *PeerHolding) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+func (x *PeerHolding) GetConnector() string {
+	if x != nil {
+		return x.Connector
+	}
+	return ""
+}
+
+func (x *PeerHolding) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *PeerHolding) GetLinks() uint32 {
+	if x != nil {
+		return x.Links
+	}
+	return 0
+}
+
+// PeerChanges says what has changed, both ways, the sooner to be acted upon.
+type PeerChanges struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1,000 in a message.
+	Changes       []*PeerChange `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerChanges) Reset() {
+	*x = PeerChanges{}
+	mi := &file_tunnel_v1_tunnel_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerChanges) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerChanges) ProtoMessage() {}
+
+func (x *PeerChanges) ProtoReflect() protoreflect.Message {
+	mi := &file_tunnel_v1_tunnel_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerChanges.ProtoReflect.Descriptor instead.
+func (*PeerChanges) Descriptor() ([]byte, []int) {
+	return file_tunnel_v1_tunnel_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *PeerChanges) GetChanges() []*PeerChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+type PeerChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for what belongs to the whole cluster.
+	Tenant string `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// The kind in the change log, e.g. "session". A kind that is not known asks to look at the log.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Id   string `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	// The version in the change log. 0: it is not there yet, because the store cannot be written; what it names is revoked
+	// until it is.
+	Version       int64 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerChange) Reset() {
+	*x = PeerChange{}
+	mi := &file_tunnel_v1_tunnel_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerChange) ProtoMessage() {}
+
+func (x *PeerChange) ProtoReflect() protoreflect.Message {
+	mi := &file_tunnel_v1_tunnel_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerChange.ProtoReflect.Descriptor instead.
+func (*PeerChange) Descriptor() ([]byte, []int) {
+	return file_tunnel_v1_tunnel_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *PeerChange) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *PeerChange) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *PeerChange) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PeerChange) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 var File_tunnel_v1_tunnel_proto protoreflect.FileDescriptor
 
 const file_tunnel_v1_tunnel_proto_rawDesc = "" +
@@ -1923,7 +2414,7 @@ const file_tunnel_v1_tunnel_proto_rawDesc = "" +
 	"\x03jwt\x18\x01 \x01(\tR\x03jwt\"1\n" +
 	"\x05Field\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\"\xf3\x04\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"\x91\x05\n" +
 	"\vRequestHead\x12\x1a\n" +
 	"\bexchange\x18\x01 \x01(\x04R\bexchange\x12\x1d\n" +
 	"\n" +
@@ -1949,7 +2440,8 @@ const file_tunnel_v1_tunnel_proto_rawDesc = "" +
 	"\rtrailer_names\x18\x14 \x03(\tR\ftrailerNames\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x15 \x01(\x04R\n" +
-	"generation\"\xdf\x01\n" +
+	"generation\x12\x1c\n" +
+	"\tconnector\x18\x16 \x01(\tR\tconnector\"\xdf\x01\n" +
 	"\fResponseHead\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x122\n" +
 	"\x06header\x18\x02 \x03(\v2\x1a.sallyport.tunnel.v1.FieldR\x06header\x12%\n" +
@@ -1976,7 +2468,42 @@ const file_tunnel_v1_tunnel_proto_rawDesc = "" +
 	"generation\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x16\n" +
 	"\x06stripe\x18\x04 \x01(\rR\x06stripe\x12\x18\n" +
-	"\astripes\x18\x05 \x01(\rR\astripes*:\n" +
+	"\astripes\x18\x05 \x01(\rR\astripes\"\x89\x02\n" +
+	"\vPeerControl\x126\n" +
+	"\x05hello\x18\x01 \x01(\v2\x1e.sallyport.tunnel.v1.PeerHelloH\x00R\x05hello\x12?\n" +
+	"\bholdings\x18\x02 \x01(\v2!.sallyport.tunnel.v1.PeerHoldingsH\x00R\bholdings\x12<\n" +
+	"\achanges\x18\x03 \x01(\v2 .sallyport.tunnel.v1.PeerChangesH\x00R\achanges\x128\n" +
+	"\agoodbye\x18\x04 \x01(\v2\x1c.sallyport.tunnel.v1.GoodbyeH\x00R\agoodbyeB\t\n" +
+	"\amessage\"\x8f\x01\n" +
+	"\tPeerHello\x12\x1a\n" +
+	"\bversions\x18\x01 \x03(\rR\bversions\x12\x1a\n" +
+	"\bfeatures\x18\x02 \x03(\tR\bfeatures\x12\x12\n" +
+	"\x04edge\x18\x03 \x01(\tR\x04edge\x12\x1a\n" +
+	"\binstance\x18\x04 \x01(\tR\binstance\x12\x1a\n" +
+	"\bsoftware\x18\x05 \x01(\tR\bsoftware\"\xcc\x01\n" +
+	"\fPeerHoldings\x12 \n" +
+	"\vincarnation\x18\x01 \x01(\x03R\vincarnation\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x12\n" +
+	"\x04full\x18\x03 \x01(\bR\x04full\x12\x1a\n" +
+	"\bdraining\x18\x04 \x01(\bR\bdraining\x12<\n" +
+	"\bholdings\x18\x05 \x03(\v2 .sallyport.tunnel.v1.PeerHoldingR\bholdings\x12\x12\n" +
+	"\x04more\x18\x06 \x01(\bR\x04more\"\x8d\x01\n" +
+	"\vPeerHolding\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
+	"\x04site\x18\x02 \x01(\tR\x04site\x12\x1c\n" +
+	"\tconnector\x18\x03 \x01(\tR\tconnector\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x04 \x01(\x04R\n" +
+	"generation\x12\x14\n" +
+	"\x05links\x18\x05 \x01(\rR\x05links\"H\n" +
+	"\vPeerChanges\x129\n" +
+	"\achanges\x18\x01 \x03(\v2\x1f.sallyport.tunnel.v1.PeerChangeR\achanges\"b\n" +
+	"\n" +
+	"PeerChange\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\tR\x02id\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\x03R\aversion*:\n" +
 	"\x04Lane\x12\x14\n" +
 	"\x10LANE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tLANE_FAST\x10\x01\x12\r\n" +
@@ -1995,7 +2522,7 @@ func file_tunnel_v1_tunnel_proto_rawDescGZIP() []byte {
 }
 
 var file_tunnel_v1_tunnel_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tunnel_v1_tunnel_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_tunnel_v1_tunnel_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_tunnel_v1_tunnel_proto_goTypes = []any{
 	(Lane)(0),                // 0: sallyport.tunnel.v1.Lane
 	(*Control)(nil),          // 1: sallyport.tunnel.v1.Control
@@ -2020,6 +2547,12 @@ var file_tunnel_v1_tunnel_proto_goTypes = []any{
 	(*End)(nil),              // 20: sallyport.tunnel.v1.End
 	(*Moved)(nil),            // 21: sallyport.tunnel.v1.Moved
 	(*Continuation)(nil),     // 22: sallyport.tunnel.v1.Continuation
+	(*PeerControl)(nil),      // 23: sallyport.tunnel.v1.PeerControl
+	(*PeerHello)(nil),        // 24: sallyport.tunnel.v1.PeerHello
+	(*PeerHoldings)(nil),     // 25: sallyport.tunnel.v1.PeerHoldings
+	(*PeerHolding)(nil),      // 26: sallyport.tunnel.v1.PeerHolding
+	(*PeerChanges)(nil),      // 27: sallyport.tunnel.v1.PeerChanges
+	(*PeerChange)(nil),       // 28: sallyport.tunnel.v1.PeerChange
 }
 var file_tunnel_v1_tunnel_proto_depIdxs = []int32{
 	2,  // 0: sallyport.tunnel.v1.Control.hello:type_name -> sallyport.tunnel.v1.Hello
@@ -2042,11 +2575,17 @@ var file_tunnel_v1_tunnel_proto_depIdxs = []int32{
 	16, // 17: sallyport.tunnel.v1.Interim.header:type_name -> sallyport.tunnel.v1.Field
 	16, // 18: sallyport.tunnel.v1.End.trailer:type_name -> sallyport.tunnel.v1.Field
 	0,  // 19: sallyport.tunnel.v1.Moved.lane:type_name -> sallyport.tunnel.v1.Lane
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	24, // 20: sallyport.tunnel.v1.PeerControl.hello:type_name -> sallyport.tunnel.v1.PeerHello
+	25, // 21: sallyport.tunnel.v1.PeerControl.holdings:type_name -> sallyport.tunnel.v1.PeerHoldings
+	27, // 22: sallyport.tunnel.v1.PeerControl.changes:type_name -> sallyport.tunnel.v1.PeerChanges
+	14, // 23: sallyport.tunnel.v1.PeerControl.goodbye:type_name -> sallyport.tunnel.v1.Goodbye
+	26, // 24: sallyport.tunnel.v1.PeerHoldings.holdings:type_name -> sallyport.tunnel.v1.PeerHolding
+	28, // 25: sallyport.tunnel.v1.PeerChanges.changes:type_name -> sallyport.tunnel.v1.PeerChange
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_tunnel_v1_tunnel_proto_init() }
@@ -2069,13 +2608,19 @@ func file_tunnel_v1_tunnel_proto_init() {
 		(*Control_KeySet)(nil),
 	}
 	file_tunnel_v1_tunnel_proto_msgTypes[6].OneofWrappers = []any{}
+	file_tunnel_v1_tunnel_proto_msgTypes[22].OneofWrappers = []any{
+		(*PeerControl_Hello)(nil),
+		(*PeerControl_Holdings)(nil),
+		(*PeerControl_Changes)(nil),
+		(*PeerControl_Goodbye)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tunnel_v1_tunnel_proto_rawDesc), len(file_tunnel_v1_tunnel_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

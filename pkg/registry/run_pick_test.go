@@ -1,0 +1,38 @@
+package registry
+
+import (
+	"testing"
+
+	"github.com/sallyport-dev/sallyport/pkg/id"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+)
+
+// Another edge asks for one run of one connector: nothing else will do in its place.
+func TestPickRunTakesNoOther(t *testing.T) {
+	r := New(Config{})
+	if m := r.PickHere("maple", "main", ""); m != nil {
+		t.Errorf("took %+v where nothing is", m)
+	}
+	older, newer := join(t, r, "con_1", 1, "a"), join(t, r, "con_1", 2, "b")
+	other := join(t, r, "con_2", 1, "c")
+	for _, c := range []struct {
+		connector  id.Connector
+		generation uint64
+		want       tunnel.Link
+	}{{"con_1", 1, older.fakeLink}, {"con_1", 2, newer.fakeLink}, {"con_2", 1, other.fakeLink}, {"con_1", 3, nil}, {"con_3", 1, nil}} {
+		m, ok := r.PickRun("maple", "main", c.connector, c.generation)
+		if ok != (c.want != nil) || ok && m.Link != c.want {
+			t.Errorf("%s generation %d: %v", c.connector, c.generation, ok)
+		}
+	}
+	if _, ok := r.PickRun("oak", "main", "con_1", 2); ok {
+		t.Error("another clinic's link")
+	}
+	_ = newer.Close(tunnel.Reason{Code: tunnel.ReasonLost})
+	if _, ok := r.PickRun("maple", "main", "con_1", 2); ok {
+		t.Error("a link that has ended")
+	}
+	if m := r.PickHere("maple", "main", ""); m == nil || m.Generation != 1 {
+		t.Errorf("took %+v", m)
+	}
+}
