@@ -6,7 +6,7 @@ set -eu -o pipefail
 what=${1:?"usage: scripts/install.sh demo|test|race"}
 case $what in
   demo) want=(tomcat10 default-jre-headless) ;;
-  test) want=(iproute2 tomcat10 default-jre-headless chromium libnss3-tools squid dante-server) ;;
+  test) want=(iproute2 postgresql tomcat10 default-jre-headless chromium libnss3-tools squid dante-server) ;;
   race) want=(gcc libc6-dev) ;;
   *) echo "install.sh: unknown target $what" >&2; exit 2 ;;
 esac
@@ -39,7 +39,14 @@ if [[ ! -e $policy ]]; then
 fi
 trap '[[ -z $made_policy ]] || "${as_root[@]}" rm -f "$policy"' EXIT
 log=$(mktemp)
-if ! { "${as_root[@]}" apt-get update && "${as_root[@]}" apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+# Tests make PostgreSQL servers of their own (pkg/store/pgtest): where the package comes for their sake, it makes none.
+without_cluster() {
+  [[ " ${missing[*]} " == *" postgresql "* ]] || return 0
+  "${as_root[@]}" apt-get install -y --no-install-recommends postgresql-common &&
+    "${as_root[@]}" sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+}
+if ! { "${as_root[@]}" apt-get update && without_cluster &&
+  "${as_root[@]}" apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
   tail -n 20 "$log" >&2
   echo "install.sh: could not install ${missing[*]}" >&2
   [[ $what == demo ]] && exit 0

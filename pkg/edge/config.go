@@ -21,8 +21,15 @@ import (
 // Config is everything that can be set of an edge. The keys are the YAML file's; flags and environment variables follow from
 // them (package conf). The zero value of a key is its documented default.
 type Config struct {
-	// StateDir holds what must survive: the store, master.key, the local CA and the admin socket. Back it up whole.
+	// StateDir holds what must survive: the store unless it is PostgreSQL, master.key, the local CA and the admin socket. Back it
+	// up whole.
 	StateDir string `conf:"state_dir" help:"directory of the store, master.key and the local CA"`
+	// Store is the PostgreSQL that the edges of a cluster share: postgres://role@host/database, with libpq's options, or
+	// file:/path of a file (mode 0600) that holds it, password and all. Empty: SQLite in StateDir, for one edge alone. An edge
+	// process takes up to 15 connections, twice that while one replaces another.
+	Store string `conf:"store" help:"PostgreSQL that edges share, postgres://role@host/database; empty: SQLite in state_dir"`
+	// StorePasswordFile holds the role's password on one line, mode 0600.
+	StorePasswordFile string `conf:"store_password_file" help:"file with the password for store"`
 	// Host is the edge's own name: connectors dial it, and tenants' hosts are made beside it by default.
 	Host string `conf:"host" help:"the edge's own host name"`
 	// Listen is the address for TCP and UDP alike.
@@ -101,6 +108,9 @@ func (c *Config) Validate() error {
 	}
 	if _, err := controlserver.CheckEdges(c.edges()); err != nil {
 		faults = append(faults, fmt.Errorf("edges: %w", err))
+	}
+	if err := c.validateStore(); err != nil {
+		faults = append(faults, err)
 	}
 	if c.Drain.Requests <= 0 || c.Drain.Upgraded <= 0 {
 		faults = append(faults, errors.New("drain: requests and upgraded must be more than 0"))

@@ -2,6 +2,8 @@ package edge
 
 import (
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -56,5 +58,49 @@ func TestThePortThatTheWorldSees(t *testing.T) {
 		if got := c.port(&net.TCPAddr{Port: row.listening}); got != row.want {
 			t.Errorf("public_port %d, listening on %d: %q, want %q", row.public, row.listening, got, row.want)
 		}
+	}
+}
+
+func TestStoreKey(t *testing.T) {
+	for value, want := range map[string]string{
+		"":                                     "",
+		"postgres://edge@db.example/sallyport": "",
+		"file:/etc/sallyport/store.url":        "",
+		"postgres://edge:secret@db.example/sallyport":          "password",
+		"postgres://edge@db.example/sallyport?password=secret": "password",
+		"mysql://edge@db.example/sallyport":                    "want postgres://",
+		"postgres://edge@db.example/sallyport?sslmode=perhaps": "sslmode",
+	} {
+		c := Default()
+		c.Store = value
+		err := c.Validate()
+		if (want == "") != (err == nil) || err != nil && (!strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret@") || strings.Contains(err.Error(), "=secret")) {
+			t.Errorf("store %q: %v, want %q", value, err, want)
+		}
+	}
+}
+
+func TestStoreFilesArePrivate(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	c := Default()
+	c.Store = "file:" + write("url", "postgres://edge:one@db.example/sallyport\n", 0o600)
+	c.StorePasswordFile = write("password", "two\n", 0o600)
+	got, err := c.storeConfig()
+	if err != nil || got.PostgreSQL.URL != "postgres://edge:one@db.example/sallyport" || got.PostgreSQL.Password.Reveal() != "two" {
+		t.Errorf("%+v, %v", got.PostgreSQL, err)
+	}
+	if shown := got.PostgreSQL.String(); strings.Contains(shown, "one") {
+		t.Errorf("shown as %s", shown)
+	}
+	c.StorePasswordFile = write("open", "two", 0o640)
+	if _, err := c.storeConfig(); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("a file that others may read: %v", err)
 	}
 }

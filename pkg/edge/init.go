@@ -16,12 +16,15 @@ import (
 // Init prepares a state directory: master.key, the store, the first signing keys and, unless certificates are configured,
 // the local CA. What exists already is left as it is, so that it may run again; a store whose master.key is missing is an
 // error. It returns a line for each thing that it made.
+//
+// Of several edges on one PostgreSQL the first is prepared so, and its master.key is copied to the others before their Init.
 func Init(ctx context.Context, c Config) (made []string, err error) {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	if missing(c.masterKey()) {
-		if !missing(c.database()) { // a new key could not open it, and would pass for the one to restore
+	newKey := missing(c.masterKey())
+	if newKey {
+		if c.Store == "" && !missing(c.database()) { // a new key could not open it, and would pass for the one to restore
 			return nil, fmt.Errorf("%s is missing, and %s was sealed under it: restore it from the back-up", c.masterKey(), c.database())
 		}
 		if err := secret.CreateMaster(c.masterKey()); err != nil {
@@ -35,9 +38,13 @@ func Init(ctx context.Context, c Config) (made []string, err error) {
 		}
 		made = append(made, "local CA     "+c.localCA()+"   (for trying out: browsers do not know it)")
 	}
-	fresh := missing(c.database())
+	fresh := c.Store == "" && missing(c.database())
 	db, _, err := openStore(ctx, c, nil)
 	if err != nil {
+		if newKey && c.Store != "" { // it opens nothing, and would stand in the way of the right one
+			err = errors.Join(err, os.Remove(c.masterKey()))
+			return nil, fmt.Errorf("%w; if other edges use this store already, copy their master.key to %s first", err, c.masterKey())
+		}
 		return made, err
 	}
 	_, err = token.NewKeyring(ctx, db.Keys(), time.Now)
@@ -66,6 +73,11 @@ func openStore(ctx context.Context, c Config, lock *os.File) (*store.DB, *secret
 	if err != nil {
 		return nil, nil, err
 	}
-	db, err := store.Open(ctx, store.Config{Path: c.database(), Lock: lock}, sealer)
+	config, err := c.storeConfig()
+	if err != nil {
+		return nil, nil, err
+	}
+	config.Lock = lock
+	db, err := store.Open(ctx, config, sealer)
 	return db, sealer, err
 }

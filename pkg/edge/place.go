@@ -346,7 +346,9 @@ func (e *Edge) offer() (files handover.Files, err error) {
 			files[name] = f
 		}
 	}
-	add(fileLock, e.store.Lock())
+	if lock := e.store.Lock(); lock != nil {
+		add(fileLock, lock)
+	}
 	for name, l := range map[string]*leavable{fileTCP: p.tcp, fileAdmin: p.admin, fileLoopback: p.loopback} {
 		add(name, l.Listener.(descriptor))
 	}

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,20 +46,22 @@ func (r records) Append(ctx context.Context, decisions []audit.Decision, outcome
 		}
 	}
 	var sequences []int64
-	err := r.db.update(ctx, func(ctx context.Context, tx *tx) (err error) {
-		if sequences, err = r.number(ctx, tx, decisions); err != nil {
+	err := r.db.update(ctx, everyTenant, func(ctx context.Context, tx *tx) (err error) {
+		if sequences, err = tx.number(ctx, decisions); err != nil {
 			return err
 		}
-		insert := tx.StmtContext(ctx, r.db.hot.decision)
+		rows := make([][]any, len(decisions))
 		for i, d := range decisions {
-			_, err := insert.ExecContext(ctx, d.Tenant, sequences[i], d.Request, millis(d.Time), d.App, d.Site,
+			rows[i] = []any{
+				d.Tenant, sequences[i], d.Request, millis(d.Time), d.App, d.Site,
 				d.Principal.Kind, d.Principal.ID, d.Principal.Issuer, d.Principal.Subject, d.Session, d.Token,
-				words(d.Methods), d.ClientIP, d.Method, d.Host, sealed[i], d.Effect.String(), d.Reason, d.Rule)
-			if err != nil {
-				return err
+				words(d.Methods), d.ClientIP, d.Method, d.Host, sealed[i], d.Effect.String(), d.Reason, d.Rule,
 			}
 		}
-		return r.addOutcomes(ctx, tx, outcomes)
+		if err := tx.each(ctx, insertDecision, rows); err != nil {
+			return err
+		}
+		return tx.addOutcomes(ctx, outcomes)
 	})
 	if err != nil {
 		return nil, err
@@ -66,16 +70,17 @@ func (r records) Append(ctx context.Context, decisions []audit.Decision, outcome
 }
 
 // number gives each decision the next number of its tenant, in order; each tenant's head moves once.
-func (r records) number(ctx context.Context, tx *tx, decisions []audit.Decision) ([]int64, error) {
+func (t *tx) number(ctx context.Context, decisions []audit.Decision) ([]int64, error) {
 	counts := make(map[id.Tenant]int64, 1)
 	for _, d := range decisions {
 		counts[d.Tenant]++
 	}
 	next := make(map[id.Tenant]int64, len(counts))
-	advance := tx.StmtContext(ctx, r.db.hot.advance)
-	for tenant, n := range counts {
+	// Always in one order: two edges that each wait for a head that the other holds would never end.
+	for _, tenant := range slices.Sorted(maps.Keys(counts)) {
 		var last int64
-		if err := advance.QueryRowContext(ctx, tenant, n).Scan(&last); err != nil {
+		n := counts[tenant]
+		if err := t.prepared(ctx, advanceSequence, tenant, n).Scan(&last); err != nil {
 			return nil, err
 		}
 		next[tenant] = last - n + 1
@@ -88,22 +93,19 @@ func (r records) number(ctx context.Context, tx *tx, decisions []audit.Decision)
 	return sequences, nil
 }
 
-func (r records) addOutcomes(ctx context.Context, tx *tx, outcomes []audit.Outcome) error {
-	insert := tx.StmtContext(ctx, r.db.hot.outcome)
-	for _, o := range outcomes {
-		_, err := insert.ExecContext(ctx, o.Tenant, o.Sequence, millis(o.Time), o.Status, o.BytesIn, o.BytesOut,
-			o.Duration.Microseconds(), o.Error)
-		if err != nil {
-			return err
+func (t *tx) addOutcomes(ctx context.Context, outcomes []audit.Outcome) error {
+	rows := make([][]any, len(outcomes))
+	for i, o := range outcomes {
+		rows[i] = []any{
+			o.Tenant, o.Sequence, millis(o.Time), o.Status, o.BytesIn, o.BytesOut, o.Duration.Microseconds(), o.Error,
 		}
 	}
-	return nil
+	return t.each(ctx, insertOutcome, rows)
 }
 
 func (r records) Decisions(ctx context.Context, tenant id.Tenant, after int64, limit int) ([]audit.Decision, error) {
-	rows, err := r.db.reader.QueryContext(ctx, `SELECT `+decisionColumns+` FROM decisions
-		WHERE tenant = $1 AND sequence > $2 ORDER BY sequence LIMIT $3`, tenant, after, limit)
-	return collect(rows, err, r.scanDecision)
+	return list(r.db.ask(ctx, tenant, `SELECT `+decisionColumns+` FROM decisions
+		WHERE tenant = $1 AND sequence > $2 ORDER BY sequence LIMIT $3`, tenant, after, limit), r.scanDecision)
 }
 
 func (r records) scanDecision(from row) (d audit.Decision, err error) {
@@ -129,9 +131,8 @@ func (r records) scanDecision(from row) (d audit.Decision, err error) {
 }
 
 func (r records) Outcomes(ctx context.Context, tenant id.Tenant, after int64, limit int) ([]audit.Outcome, error) {
-	rows, err := r.db.reader.QueryContext(ctx, `SELECT `+outcomeColumns+` FROM outcomes
-		WHERE tenant = $1 AND sequence > $2 ORDER BY sequence LIMIT $3`, tenant, after, limit)
-	return collect(rows, err, func(from row) (o audit.Outcome, err error) {
+	return list(r.db.ask(ctx, tenant, `SELECT `+outcomeColumns+` FROM outcomes
+		WHERE tenant = $1 AND sequence > $2 ORDER BY sequence LIMIT $3`, tenant, after, limit), func(from row) (o audit.Outcome, err error) {
 		var at, micros int64
 		err = from.Scan(&o.Tenant, &o.Sequence, &at, &o.Status, &o.BytesIn, &o.BytesOut, &micros, &o.Error)
 		o.Time, o.Duration = moment(at), time.Duration(micros)*time.Microsecond

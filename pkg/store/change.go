@@ -9,15 +9,13 @@ import (
 type changes struct{ db *DB }
 
 func (c changes) Since(ctx context.Context, version int64, limit int) ([]change.Change, error) {
-	rows, err := c.db.reader.QueryContext(ctx,
-		`SELECT version, tenant, kind, ref FROM changes WHERE version > $1 ORDER BY version LIMIT $2`, version, limit)
-	return collect(rows, err, func(r row) (one change.Change, err error) {
+	return list(c.db.ask(ctx, everyTenant, `SELECT version, tenant, kind, ref FROM changes WHERE version > $1 ORDER BY version LIMIT $2`, version, limit), func(r row) (one change.Change, err error) {
 		err = r.Scan(&one.Version, &one.Tenant, &one.Kind, &one.ID)
 		return one, err
 	})
 }
 
 func (c changes) Version(ctx context.Context) (version int64, err error) {
-	err = c.db.reader.QueryRowContext(ctx, `SELECT version FROM change_head WHERE id = 1`).Scan(&version)
+	err = c.db.ask(ctx, everyTenant, `SELECT version FROM change_head WHERE id = 1`).Scan(&version)
 	return version, explain(err)
 }

@@ -12,7 +12,7 @@ import (
 type codes struct{ db *DB }
 
 func (c codes) PutCode(ctx context.Context, one emailotp.Code) error {
-	return c.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return c.db.update(ctx, one.Tenant, func(ctx context.Context, tx *tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO codes (tenant, id, account, user_id, mac, tries, expires, target)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 			ON CONFLICT (tenant, id) DO UPDATE SET account = excluded.account, user_id = excluded.user_id, mac = excluded.mac,
@@ -29,7 +29,7 @@ func (c codes) PutCode(ctx context.Context, one emailotp.Code) error {
 func (c codes) TryCode(ctx context.Context, tenant id.Tenant, code string, now time.Time) (emailotp.Code, error) {
 	found := emailotp.Code{Tenant: tenant, ID: code}
 	var expires int64
-	err := c.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	err := c.db.update(ctx, tenant, func(ctx context.Context, tx *tx) error {
 		err := tx.QueryRowContext(ctx, `UPDATE codes SET tries = tries + 1
 			WHERE tenant = $1 AND id = $2 AND expires > $3 AND tries < $4
 			RETURNING account, user_id, mac, tries, expires, target`, tenant, code, millis(now), emailotp.MaxTries).
@@ -47,7 +47,7 @@ func (c codes) TryCode(ctx context.Context, tenant id.Tenant, code string, now t
 }
 
 func (c codes) SpendCode(ctx context.Context, tenant id.Tenant, code string) (bool, error) {
-	return c.met(ctx, `DELETE FROM codes WHERE tenant = $1 AND id = $2`, tenant, code)
+	return c.met(ctx, tenant, `DELETE FROM codes WHERE tenant = $1 AND id = $2`, tenant, code)
 }
 
 // takeToken moves the time at which the bucket is full again by one interval ($4), unless it would then lie more than the
@@ -68,12 +68,12 @@ func (c codes) Take(
 		return false, nil
 	}
 	refill := max(interval.Milliseconds(), 1)
-	return c.met(ctx, takeToken, tenant, bucket, millis(now), refill, refill*int64(burst))
+	return c.met(ctx, tenant, takeToken, tenant, bucket, millis(now), refill, refill*int64(burst))
 }
 
 func (c codes) Known(ctx context.Context, tenant id.Tenant, browser string, account []byte) (bool, error) {
 	var one int
-	err := c.db.reader.QueryRowContext(ctx, `SELECT 1 FROM known_browsers WHERE tenant = $1 AND browser = $2 AND account = $3`,
+	err := c.db.ask(ctx, tenant, `SELECT 1 FROM known_browsers WHERE tenant = $1 AND browser = $2 AND account = $3`,
 		tenant, browser, some(account)).Scan(&one)
 	if missing(err) {
 		return false, nil
@@ -82,16 +82,16 @@ func (c codes) Known(ctx context.Context, tenant id.Tenant, browser string, acco
 }
 
 func (c codes) Remember(ctx context.Context, tenant id.Tenant, browser string, account []byte, now time.Time) error {
-	_, err := c.met(ctx, `INSERT INTO known_browsers (tenant, browser, account, seen) VALUES ($1, $2, $3, $4)
+	_, err := c.met(ctx, tenant, `INSERT INTO known_browsers (tenant, browser, account, seen) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (tenant, browser, account) DO UPDATE SET seen = excluded.seen`,
 		tenant, browser, some(account), millis(now))
 	return err
 }
 
 // met runs one conditional write and reports whether it met a row.
-func (c codes) met(ctx context.Context, query string, args ...any) (bool, error) {
+func (c codes) met(ctx context.Context, tenant id.Tenant, query string, args ...any) (bool, error) {
 	var n int64
-	err := c.db.update(ctx, func(ctx context.Context, tx *tx) (err error) {
+	err := c.db.update(ctx, tenant, func(ctx context.Context, tx *tx) (err error) {
 		n, err = tx.affected(ctx, query, args...)
 		if absent(err) {
 			return fault.New(fault.NotFound, "no such tenant")

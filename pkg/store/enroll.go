@@ -17,7 +17,7 @@ const selectConnector = `SELECT tenant, id, site, public_key, created, revoked, 
 
 // CreateInvite appends nothing to the change log: no cache holds invitations.
 func (e enrolment) CreateInvite(ctx context.Context, i enroll.Invite) error {
-	return e.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return e.db.update(ctx, i.Tenant, func(ctx context.Context, tx *tx) error {
 		if err := tx.requireSite(ctx, i.Tenant, i.Site); err != nil {
 			return err
 		}
@@ -34,7 +34,7 @@ func (e enrolment) Enroll(
 	ctx context.Context, hash string, key ed25519.PublicKey, c id.Connector, now time.Time,
 ) (enroll.Connector, error) {
 	made := enroll.Connector{ID: c, PublicKey: key, Created: moment(millis(now))}
-	err := e.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	err := e.db.update(ctx, everyTenant, func(ctx context.Context, tx *tx) error {
 		err := tx.QueryRowContext(ctx, `UPDATE invites SET spent = $2, connector = $3
 			WHERE hash = $1 AND spent = 0 AND expires > $2 RETURNING tenant, site`,
 			hash, millis(now), c).Scan(&made.Tenant, &made.Site)
@@ -61,7 +61,7 @@ func (e enrolment) Enroll(
 }
 
 func (e enrolment) Connector(ctx context.Context, c id.Connector) (enroll.Connector, error) {
-	one, err := scanConnector(e.db.reader.QueryRowContext(ctx, selectConnector+`WHERE id = $1`, c))
+	one, err := scanConnector(e.db.ask(ctx, everyTenant, selectConnector+`WHERE id = $1`, c))
 	if missing(err) {
 		return enroll.Connector{}, noConnector()
 	}
@@ -69,13 +69,12 @@ func (e enrolment) Connector(ctx context.Context, c id.Connector) (enroll.Connec
 }
 
 func (e enrolment) Connectors(ctx context.Context, tenant id.Tenant) ([]enroll.Connector, error) {
-	rows, err := e.db.reader.QueryContext(ctx, selectConnector+`WHERE tenant = $1 ORDER BY created, id`, tenant)
-	return collect(rows, err, scanConnector)
+	return list(e.db.ask(ctx, tenant, selectConnector+`WHERE tenant = $1 ORDER BY created, id`, tenant), scanConnector)
 }
 
 // RevokeConnector of one that is revoked already is no error and keeps the first time.
 func (e enrolment) RevokeConnector(ctx context.Context, tenant id.Tenant, c id.Connector, at time.Time) error {
-	return e.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return e.db.update(ctx, tenant, func(ctx context.Context, tx *tx) error {
 		var revoked int64
 		err := tx.QueryRowContext(ctx, `SELECT revoked FROM connectors WHERE tenant = $1 AND id = $2`, tenant, c).Scan(&revoked)
 		switch {
@@ -95,7 +94,7 @@ func (e enrolment) RevokeConnector(ctx context.Context, tenant id.Tenant, c id.C
 
 // SetFrozen appends to the change log, so that every edge cuts the links, or takes them again.
 func (e enrolment) SetFrozen(ctx context.Context, tenant id.Tenant, c id.Connector, why string) error {
-	return e.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return e.db.update(ctx, tenant, func(ctx context.Context, tx *tx) error {
 		var before string
 		err := tx.QueryRowContext(ctx, `SELECT frozen FROM connectors WHERE tenant = $1 AND id = $2`, tenant, c).Scan(&before)
 		switch {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -91,8 +92,12 @@ func (e enrolment) NextGeneration(ctx context.Context, c id.Connector) (uint64, 
 // who did not get the turn.
 func (e enrolment) issue(ctx context.Context) error {
 	var taken []*issue
-	err := e.db.update(ctx, func(ctx context.Context, tx *tx) error {
-		taken = e.db.generations.take()
+	err := e.db.update(ctx, everyTenant, func(ctx context.Context, tx *tx) error {
+		if taken == nil { // and not when the transaction begins again
+			// In one order: two edges that each wait for a row that the other holds would have to begin again.
+			taken = e.db.generations.take()
+			slices.SortStableFunc(taken, func(a, b *issue) int { return cmp.Compare(a.connector, b.connector) })
+		}
 		for _, one := range taken {
 			if err := tx.issue(ctx, one); err != nil {
 				return err
@@ -111,6 +116,7 @@ func (e enrolment) issue(ctx context.Context) error {
 
 // issue answers one connector; its error is one that ends the transaction.
 func (t *tx) issue(ctx context.Context, one *issue) error {
+	one.err = nil
 	err := t.QueryRowContext(ctx, `UPDATE connectors SET generation = generation + 1
 		WHERE id = $1 AND revoked = 0 RETURNING generation`, one.connector).Scan(&one.generation)
 	if !missing(err) {

@@ -10,7 +10,7 @@ import (
 )
 
 func (s sessions) CreateHandoff(ctx context.Context, h session.Handoff) error {
-	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return s.db.update(ctx, h.Tenant, func(ctx context.Context, tx *tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO handoffs (tenant, hash, session, host, flow, expires)
 			VALUES ($1, $2, $3, $4, $5, $6)`, h.Tenant, h.Hash, h.Session, h.Host, h.Flow, millis(h.Expires))
 		switch {
@@ -29,7 +29,7 @@ func (s sessions) RedeemHandoff(
 	ctx context.Context, tenant id.Tenant, hash, host, flow string, now time.Time, ref session.Reference,
 ) (session.Session, error) {
 	var found session.Session
-	err := s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	err := s.db.update(ctx, tenant, func(ctx context.Context, tx *tx) error {
 		err := tx.QueryRowContext(ctx, `DELETE FROM handoffs
 			WHERE tenant = $1 AND hash = $2 AND host = $3 AND flow = $4 AND expires > $5 RETURNING session`,
 			tenant, hash, host, flow, millis(now)).Scan(&ref.Session)

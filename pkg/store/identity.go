@@ -26,7 +26,7 @@ func (u users) CreateUser(ctx context.Context, user identity.User) error {
 	if err != nil {
 		return err
 	}
-	return u.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return u.db.update(ctx, user.Tenant, func(ctx context.Context, tx *tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO users (tenant, id, issuer, subject, email_mac, email_sealed, disabled, created)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 			user.Tenant, user.ID, user.Issuer, user.Subject, mac, sealed, flag(user.Disabled), millis(user.Created))
@@ -43,7 +43,7 @@ func (u users) CreateUser(ctx context.Context, user identity.User) error {
 }
 
 func (u users) User(ctx context.Context, tenant id.Tenant, user id.User) (identity.User, error) {
-	return u.one(u.db.reader.QueryRowContext(ctx, selectUser+`WHERE tenant = $1 AND id = $2`, tenant, user))
+	return u.one(u.db.ask(ctx, tenant, selectUser+`WHERE tenant = $1 AND id = $2`, tenant, user))
 }
 
 func (u users) UserByEmail(ctx context.Context, tenant id.Tenant, email string) (identity.User, error) {
@@ -51,17 +51,15 @@ func (u users) UserByEmail(ctx context.Context, tenant id.Tenant, email string) 
 	if err != nil {
 		return identity.User{}, err
 	}
-	return u.one(u.db.reader.QueryRowContext(ctx,
-		selectUser+`WHERE tenant = $1 AND email_mac = $2 AND issuer = 'sallyport'`, tenant, mac))
+	return u.one(u.db.ask(ctx, tenant, selectUser+`WHERE tenant = $1 AND email_mac = $2 AND issuer = 'sallyport'`, tenant, mac))
 }
 
 func (u users) Users(ctx context.Context, tenant id.Tenant) ([]identity.User, error) {
-	rows, err := u.db.reader.QueryContext(ctx, selectUser+`WHERE tenant = $1 ORDER BY created, id`, tenant)
-	return collect(rows, err, u.scan)
+	return list(u.db.ask(ctx, tenant, selectUser+`WHERE tenant = $1 ORDER BY created, id`, tenant), u.scan)
 }
 
 func (u users) SetDisabled(ctx context.Context, tenant id.Tenant, user id.User, disabled bool) error {
-	return u.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return u.db.update(ctx, tenant, func(ctx context.Context, tx *tx) error {
 		n, err := tx.affected(ctx, `UPDATE users SET disabled = $3 WHERE tenant = $1 AND id = $2`, tenant, user, flag(disabled))
 		switch {
 		case err != nil:

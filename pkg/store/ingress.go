@@ -20,8 +20,8 @@ func (s ingressRules) SetIngress(ctx context.Context, i tenant.Ingress) (tenant.
 	if i.YAML == nil {
 		i.YAML = []byte{}
 	}
-	err := s.db.update(ctx, func(ctx context.Context, tx *tx) error {
-		if err := tx.requireSite(ctx, i.Tenant, i.Site); err != nil {
+	err := s.db.update(ctx, i.Tenant, func(ctx context.Context, tx *tx) error {
+		if err := tx.holdSite(ctx, i.Tenant, i.Site); err != nil {
 			return err
 		}
 		err := tx.QueryRowContext(ctx, `INSERT INTO ingress (tenant, site, version, yaml, created, author)
@@ -44,8 +44,8 @@ func (s ingressRules) SetIngress(ctx context.Context, i tenant.Ingress) (tenant.
 }
 
 func (s ingressRules) Ingress(ctx context.Context, t id.Tenant, site id.Site, version uint64) (tenant.Ingress, error) {
-	one, err := scanIngress(s.db.reader.QueryRowContext(ctx, selectIngress+
-		`WHERE tenant = $1 AND site = $2 AND ($3 = 0 OR version = $3) ORDER BY version DESC LIMIT 1`, t, site, int64(version)))
+	one, err := scanIngress(s.db.ask(ctx, t, selectIngress+
+		`WHERE tenant = $1 AND site = $2 AND (version = $3 OR $3 = 0) ORDER BY version DESC LIMIT 1`, t, site, int64(version)))
 	if missing(err) {
 		return tenant.Ingress{}, fault.New(fault.NotFound, "no such ingress rules are kept for site %s", site)
 	}
@@ -53,8 +53,7 @@ func (s ingressRules) Ingress(ctx context.Context, t id.Tenant, site id.Site, ve
 }
 
 func (s ingressRules) IngressVersions(ctx context.Context, t id.Tenant, site id.Site) ([]tenant.Ingress, error) {
-	rows, err := s.db.reader.QueryContext(ctx, selectIngress+`WHERE tenant = $1 AND site = $2 ORDER BY version DESC`, t, site)
-	return collect(rows, err, scanIngress)
+	return list(s.db.ask(ctx, t, selectIngress+`WHERE tenant = $1 AND site = $2 ORDER BY version DESC`, t, site), scanIngress)
 }
 
 func scanIngress(r row) (i tenant.Ingress, err error) {

@@ -70,7 +70,7 @@ func TestReadOnlyIsRefusedInClearWords(t *testing.T) {
 func TestAWriteThatBeganIsFinished(t *testing.T) {
 	db := opened(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	err := db.update(ctx, func(ctx context.Context, tx *tx) error {
+	err := db.update(ctx, everyTenant, func(ctx context.Context, tx *tx) error {
 		cancel()
 		_, err := tx.ExecContext(ctx, `INSERT INTO audit_heads (tenant, sequence) VALUES ('maple', 7)`)
 		return err
@@ -90,7 +90,7 @@ func TestCloseWaitsForTheWriter(t *testing.T) {
 	db := opened(t)
 	inside, goOn, wrote := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() {
-		wrote <- db.update(t.Context(), func(ctx context.Context, tx *tx) error {
+		wrote <- db.update(t.Context(), everyTenant, func(ctx context.Context, tx *tx) error {
 			close(inside)
 			<-goOn
 			_, err := tx.ExecContext(ctx, `INSERT INTO audit_heads (tenant, sequence) VALUES ('maple', 1)`)
@@ -99,7 +99,7 @@ func TestCloseWaitsForTheWriter(t *testing.T) {
 	}()
 	<-inside
 	closed := make(chan error, 1)
-	go func() { closed <- db.closeWriter() }()
+	go func() { closed <- closeWriter(db.writer) }()
 	select {
 	case <-closed:
 		t.Fatal("closed under a write")

@@ -5,9 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"embed"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 
 	"github.com/pressly/goose/v3"
@@ -21,19 +19,21 @@ var migrations embed.FS
 // masterPurpose and masterProof are sealed into the store when it is made.
 const masterPurpose, masterProof = "store/check", "sallyport"
 
-// migrate brings the schema up to the newest this program knows, each step in its own transaction. There is no way down:
-// going back to an older program means going back to the back-up made before the upgrade.
+// newProvider reads the migrations as one database wants them.
+func newProvider(dialect goose.Dialect, db *sql.DB, read translation) (*goose.Provider, error) {
+	provider, err := goose.NewProvider(dialect, db, translated{read}, goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return nil, fmt.Errorf("migrations: %w", err)
+	}
+	return provider, nil
+}
+
+// migrate brings the schema up to the newest this program knows, each step in its own transaction. There is no way down: a
+// step either leaves what the program before it needs (besideMark), so that both work on it in any order, or going back means
+// going back to the back-up made before the upgrade.
 //
-// Beside a process of the version before, which finishes its work on the same store, only steps run that say that it can.
-func migrate(ctx context.Context, db *sql.DB, beside bool) error {
-	steps, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return fmt.Errorf("migrations: %w", err)
-	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db, steps, goose.WithDisableGlobalRegistry(true))
-	if err != nil {
-		return fmt.Errorf("migrations: %w", err)
-	}
+// Beside a process of the version before, which goes on working on the same store, only steps of the first kind run.
+func migrate(ctx context.Context, provider *goose.Provider, beside bool) error {
 	have, want, err := provider.GetVersions(ctx)
 	if err != nil {
 		return fmt.Errorf("schema version: %w", explain(err))
@@ -42,8 +42,8 @@ func migrate(ctx context.Context, db *sql.DB, beside bool) error {
 		return fmt.Errorf("its schema is version %d and this program knows up to %d: a newer edge has used it; "+
 			"run that version, or restore the back-up made before the upgrade", have, want)
 	}
-	if beside {
-		if err := bearable(steps, provider.ListSources(), have); err != nil {
+	if beside && have > 0 {
+		if err := bearable(provider.ListSources(), have); err != nil {
 			return err
 		}
 	}
@@ -58,12 +58,12 @@ func migrate(ctx context.Context, db *sql.DB, beside bool) error {
 const besideMark = "-- sallyport: the version before can go on beside this"
 
 // bearable refuses steps above have that lack the mark, before any of them is taken.
-func bearable(steps fs.FS, sources []*goose.Source, have int64) error {
+func bearable(sources []*goose.Source, have int64) error {
 	for _, source := range sources {
 		if source.Version <= have {
 			continue
 		}
-		text, err := fs.ReadFile(steps, path.Base(source.Path))
+		text, err := migrations.ReadFile("migrations/" + path.Base(source.Path))
 		if err != nil {
 			return fmt.Errorf("migrations: %w", err)
 		}
@@ -77,26 +77,25 @@ func bearable(steps fs.FS, sources []*goose.Source, have int64) error {
 
 // checkMaster finds a wrong master.key now, and not when the first address cannot be read.
 func (db *DB) checkMaster(ctx context.Context) error {
-	var sealed []byte
-	err := db.writer.QueryRowContext(ctx, `SELECT sealed FROM store_check WHERE id = 1`).Scan(&sealed)
-	if errors.Is(err, sql.ErrNoRows) {
-		return db.sealProof(ctx)
-	}
+	fresh, err := db.sealer.Seal(masterPurpose, []byte(masterProof))
 	if err != nil {
-		return explain(err)
+		return err
+	}
+	var sealed []byte
+	err = db.update(ctx, everyTenant, func(ctx context.Context, tx *tx) error {
+		// Of two edges that find no proof at the same time, one leaves its own.
+		_, err := tx.ExecContext(ctx, `INSERT INTO store_check (id, sealed) VALUES (1, $1) ON CONFLICT (id) DO NOTHING`, fresh)
+		if err != nil {
+			return err
+		}
+		return tx.QueryRowContext(ctx, `SELECT sealed FROM store_check WHERE id = 1`).Scan(&sealed)
+	})
+	if err != nil {
+		return err
 	}
 	plain, err := db.sealer.Open(masterPurpose, sealed)
 	if err != nil || !bytes.Equal(plain, []byte(masterProof)) {
 		return fault.New(fault.Invalid, "it was sealed under another master.key: put the one beside it that was there when it was made").Because(err)
 	}
 	return nil
-}
-
-func (db *DB) sealProof(ctx context.Context) error {
-	sealed, err := db.sealer.Seal(masterPurpose, []byte(masterProof))
-	if err != nil {
-		return err
-	}
-	_, err = db.writer.ExecContext(ctx, `INSERT INTO store_check (id, sealed) VALUES (1, $1)`, sealed)
-	return explain(err)
 }

@@ -33,13 +33,14 @@ func (c codes) Purge(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	return nil
+	return c.db.engine.tidy(ctx, c.purge)
 }
 
+// purge repeats a query that deletes up to $2 rows from before $1.
 func (c codes) purge(ctx context.Context, query string, before int64) error {
 	for {
 		var n int64
-		err := c.db.update(ctx, func(ctx context.Context, tx *tx) (err error) {
+		err := c.db.update(ctx, everyTenant, func(ctx context.Context, tx *tx) (err error) {
 			n, err = tx.affected(ctx, query, before, purgeBatch)
 			return err
 		})

@@ -30,7 +30,7 @@ func (s sessions) CreateSession(ctx context.Context, one session.Session, signIn
 	if signIn.Tenant != one.Tenant || signIn.Session != one.ID {
 		return fault.New(fault.Invalid, "the reference belongs to another session")
 	}
-	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return s.db.update(ctx, one.Tenant, func(ctx context.Context, tx *tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO sessions
 			(tenant, id, user_id, methods, created, last_seen, expires, idle_ms, revoked, client, source)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
@@ -46,7 +46,9 @@ func (s sessions) CreateSession(ctx context.Context, one session.Session, signIn
 		}
 		// Who was locked out while they signed in has no session that SetDisabled ended, and must not be given one now.
 		var disabled int64
-		err = tx.QueryRowContext(ctx, `SELECT disabled FROM users WHERE tenant = $1 AND id = $2`, one.Tenant, one.User).Scan(&disabled)
+		// The update holds the row, so that locking out comes before or after all of this.
+		err = tx.QueryRowContext(ctx, `UPDATE users SET disabled = disabled WHERE tenant = $1 AND id = $2 RETURNING disabled`,
+			one.Tenant, one.User).Scan(&disabled)
 		switch {
 		case err != nil:
 			return err
@@ -67,23 +69,22 @@ func (t *tx) addReference(ctx context.Context, r session.Reference) error {
 }
 
 func (s sessions) SessionByReference(ctx context.Context, tenant id.Tenant, hash, host string) (session.Session, error) {
-	return foundSession(s.db.hot.sessionByReference.QueryRowContext(ctx, tenant, hash, host))
+	return foundSession(s.db.ask(ctx, tenant, selectSessionByReference, tenant, hash, host))
 }
 
 func (s sessions) Session(ctx context.Context, tenant id.Tenant, one id.Session) (session.Session, error) {
-	return foundSession(s.db.hot.session.QueryRowContext(ctx, tenant, one))
+	return foundSession(s.db.ask(ctx, tenant, selectSession, tenant, one))
 }
 
 func (s sessions) Sessions(ctx context.Context, tenant id.Tenant, now time.Time) ([]session.Session, error) {
-	rows, err := s.db.reader.QueryContext(ctx, `SELECT `+sessionColumns+` FROM sessions s
+	return list(s.db.ask(ctx, tenant, `SELECT `+sessionColumns+` FROM sessions s
 		WHERE s.tenant = $1 AND s.revoked = 0 AND s.expires > $2 AND s.last_seen + s.idle_ms > $2
-		ORDER BY s.created DESC, s.id DESC`, tenant, millis(now))
-	return collect(rows, err, scanSession)
+		ORDER BY s.created DESC, s.id DESC`, tenant, millis(now)), scanSession)
 }
 
 // Touch fails with fault.Denied for a session that is over at seen.
 func (s sessions) Touch(ctx context.Context, tenant id.Tenant, one id.Session, seen time.Time) error {
-	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return s.db.update(ctx, tenant, func(ctx context.Context, tx *tx) error {
 		n, err := tx.affected(ctx, `UPDATE sessions SET last_seen = CASE WHEN last_seen < $3 THEN $3 ELSE last_seen END
 			WHERE tenant = $1 AND id = $2 AND `+sessionLives, tenant, one, millis(seen))
 		if err != nil || n == 1 {
@@ -97,7 +98,7 @@ func (s sessions) Touch(ctx context.Context, tenant id.Tenant, one id.Session, s
 }
 
 func (s sessions) Revoke(ctx context.Context, tenant id.Tenant, one id.Session, at time.Time) error {
-	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return s.db.update(ctx, tenant, func(ctx context.Context, tx *tx) error {
 		n, err := tx.affected(ctx, `UPDATE sessions SET revoked = $3 WHERE tenant = $1 AND id = $2 AND revoked = 0`,
 			tenant, one, millis(at))
 		if err != nil {

@@ -1,14 +1,19 @@
 package store
 
 import (
+	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
 
+	"github.com/pressly/goose/v3"
 	// The driver registers itself as "sqlite".
 	_ "modernc.org/sqlite"
+
+	"github.com/sallyport-dev/sallyport/pkg/id"
 )
 
 // readers is how many queries run at a time beside the writer. They are short, and each connection has a page cache.
@@ -36,8 +41,116 @@ func preparePrivate(path string) error {
 	return nil
 }
 
+// sqliteEngine is the engine of one edge: a file in this process.
+type sqliteEngine struct{ reader *sql.DB }
+
+func (db *DB) openSQLite(ctx context.Context, path string, lock *os.File) (err error) {
+	beside := lock != nil
+	if db.lock = lock; !beside {
+		if db.lock, err = lockFile(path + ".lock"); err != nil {
+			return err
+		}
+	}
+	db.engine = &sqliteEngine{}
+	if err := preparePrivate(path); err != nil {
+		return err
+	}
+	if db.writer, err = openWriter(path); err != nil {
+		return err
+	}
+	provider, err := newProvider(goose.DialectSQLite3, db.writer, forSQLite)
+	if err != nil {
+		return err
+	}
+	if err := migrate(ctx, provider, beside); err != nil {
+		return err
+	}
+	if db.reader, err = openReader(path); err != nil {
+		return err
+	}
+	db.engine = &sqliteEngine{db.reader}
+	if err := db.checkMaster(ctx); err != nil {
+		return err
+	}
+	return db.prepare(ctx)
+}
+
+// prepare makes the statements of every request once; PostgreSQL's driver does so by itself, for each connection.
+func (db *DB) prepare(ctx context.Context) error {
+	db.hot = make(map[string]*sql.Stmt)
+	for text, pool := range map[string]*sql.DB{
+		selectSessionByReference: db.reader, selectSession: db.reader, selectServiceToken: db.reader,
+		advanceSequence: db.writer, insertDecision: db.writer, insertOutcome: db.writer,
+	} {
+		stmt, err := pool.PrepareContext(ctx, text)
+		if err != nil {
+			return explain(err)
+		}
+		db.hot[text] = stmt
+	}
+	return nil
+}
+
+func (*sqliteEngine) reading(ctx context.Context, _ id.Tenant) (context.Context, context.CancelFunc) {
+	return ctx, func() {}
+}
+func (*sqliteEngine) writing(ctx context.Context, _ id.Tenant) (context.Context, context.CancelFunc) {
+	return ctx, func() {}
+}
+func (*sqliteEngine) again(context.Context, int, error) bool    { return false }
+func (*sqliteEngine) settle(_ context.Context, err error) error { return err }
+func (*sqliteEngine) announce(context.Context, *tx) error       { return nil }
+func (*sqliteEngine) listen(ctx context.Context, _ func())      { <-ctx.Done() }
+
+func (*sqliteEngine) tidy(context.Context, func(context.Context, string, int64) error) error {
+	return nil
+}
+
+func (*sqliteEngine) each(ctx context.Context, t *tx, text string, all [][]any) error {
+	stmt := t.db.hot[text]
+	if stmt == nil {
+		made, err := t.PrepareContext(ctx, text)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = made.Close() }()
+		stmt = made
+	} else {
+		stmt = t.StmtContext(ctx, stmt)
+	}
+	for _, args := range all {
+		if _, err := stmt.ExecContext(ctx, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *sqliteEngine) check(ctx context.Context) error {
+	var verdict string
+	if err := s.reader.QueryRowContext(ctx, `PRAGMA integrity_check`).Scan(&verdict); err != nil {
+		return err
+	}
+	if verdict != "ok" {
+		return errors.New(verdict)
+	}
+	return nil
+}
+
+func (*sqliteEngine) close(writer, reader *sql.DB) error {
+	var faults []error
+	// The writer goes last: whoever closes last writes the log back, and a reader may not.
+	if reader != nil {
+		faults = append(faults, reader.Close())
+	}
+	if writer != nil {
+		faults = append(faults, closeWriter(writer))
+	}
+	return errors.Join(faults...)
+}
+
 func openWriter(path string) (*sql.DB, error) {
-	db, err := openSQLite(path, url.Values{
+	db, err := openFile(path, url.Values{
 		"mode":    {"rw"},
 		"_txlock": {"immediate"},
 		"_pragma": {
@@ -59,7 +172,7 @@ func openWriter(path string) (*sql.DB, error) {
 }
 
 func openReader(path string) (*sql.DB, error) {
-	db, err := openSQLite(path, url.Values{
+	db, err := openFile(path, url.Values{
 		"mode":    {"ro"},
 		"_pragma": {"busy_timeout(" + busyMillis + ")", "query_only(1)"},
 	})
@@ -71,7 +184,7 @@ func openReader(path string) (*sql.DB, error) {
 	return db, nil
 }
 
-func openSQLite(path string, options url.Values) (*sql.DB, error) {
+func openFile(path string, options url.Values) (*sql.DB, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err

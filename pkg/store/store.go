@@ -1,5 +1,5 @@
-// Package store owns what the edge keeps: every Store of the domain on one SQLite file, its schema, and what lies sealed in
-// it. The SQL is written so that PostgreSQL runs the same text. It decides nothing about who may do what, and no package
+// Package store owns what the edge keeps: every Store of the domain on one SQLite file, for one edge, or on PostgreSQL, for
+// many; its schema, and what lies sealed in it. Both databases run the same SQL. It decides nothing about who may do what, and no package
 // above sees a table.
 package store
 
@@ -28,8 +28,11 @@ type Config struct {
 	// Path is the SQLite file. It is made (mode 0600) if it is not there; its directory must exist. Path + ".lock" beside
 	// it keeps a second process out.
 	Path string
+	// PostgreSQL is the database that many edges share, in place of Path; empty for SQLite.
+	PostgreSQL PostgreSQL
 	// Lock is the lock on Path as another process of this edge handed it over, which is about to end; nil takes it anew.
 	// Both hold it then, nobody else can, and the schema is brought up to date only where that process can go on with it.
+	// PostgreSQL has none: its schema is always brought up to date beside others.
 	Lock *os.File
 	// Now is the clock, for what the store stamps by itself; nil means time.Now.
 	Now func() time.Time
@@ -38,102 +41,92 @@ type Config struct {
 // DB is an open store. It is safe for concurrent use. A write is on the disk when its method returns; a write whose
 // context ends while it waits for its turn does nothing, and one that has begun is finished.
 type DB struct {
-	// One writer: SQLite has one at a time, and waiting in Go is fair and can be cancelled. Readers see the last commit
-	// and never wait for it.
+	engine engine
+	// Of SQLite one writer: it has one at a time, and waiting in Go is fair and can be cancelled. Readers see the last commit
+	// and never wait for it. Of PostgreSQL both are pools, so that writers who wait for each other hold up no reader.
 	writer *sql.DB
 	reader *sql.DB
+	hot    map[string]*sql.Stmt // statements of every request by their text, where preparing them here helps
 
 	sealer *secret.Sealer
 	now    func() time.Time
-	hot    statements
 
 	generations *generations
 	changed     atomic.Pointer[func()]
-	lock        *os.File
+	lock        *os.File // nil on PostgreSQL
 }
 
-// Open opens the store, locks it for this process and brings its schema up to date. It refuses, with words for the
-// operator: a store that another process has open, one that others may read, one of a newer version, and one that was
-// sealed under another master.key.
+// Open opens the store and brings its schema up to date. It refuses, with words for the operator: a SQLite file that another
+// process has open or that others may read, a database in which acknowledged writes or the tenants' separation are not safe,
+// one of a newer version that this program cannot work with, and one that was sealed under another master.key.
 func Open(ctx context.Context, cfg Config, sealer *secret.Sealer) (*DB, error) {
-	lock, err := cfg.Lock, error(nil)
-	if lock == nil {
-		lock, err = lockFile(cfg.Path + ".lock")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("store %s: %w", cfg.Path, err)
-	}
-	db := &DB{sealer: sealer, now: cfg.Now, lock: lock, generations: newGenerations()}
+	db := &DB{sealer: sealer, now: cfg.Now, generations: newGenerations()}
 	if db.now == nil {
 		db.now = time.Now
 	}
-	if err := db.open(ctx, cfg.Path, cfg.Lock != nil); err != nil {
-		return nil, errors.Join(fmt.Errorf("store %s: %w", cfg.Path, err), db.Close())
+	var err error
+	where := cfg.Path
+	if cfg.PostgreSQL.URL != "" {
+		where = cfg.PostgreSQL.String()
+		err = db.openPostgres(ctx, cfg.PostgreSQL)
+	} else {
+		err = db.openSQLite(ctx, cfg.Path, cfg.Lock)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("store %s: %w", where, err), db.Close())
 	}
 	return db, nil
-}
-
-func (db *DB) open(ctx context.Context, path string, beside bool) (err error) {
-	if err := preparePrivate(path); err != nil {
-		return err
-	}
-	if db.writer, err = openWriter(path); err != nil {
-		return err
-	}
-	if err := migrate(ctx, db.writer, beside); err != nil {
-		return err
-	}
-	if err := db.checkMaster(ctx); err != nil {
-		return err
-	}
-	if db.reader, err = openReader(path); err != nil {
-		return err
-	}
-	return db.hot.prepare(ctx, db.writer, db.reader)
 }
 
 // closeLimit bounds how long Close waits for a write that is under way.
 const closeLimit = 5 * time.Second
 
-// Close lets a write that is under way end, writes the log back into the file and lets go of both.
+// Close lets a write that is under way end and lets go of the database; SQLite's log is written back into its file.
 func (db *DB) Close() error {
+	for _, stmt := range db.hot {
+		_ = stmt.Close()
+	}
 	var faults []error
-	db.hot.close()
-	// The writer goes last: whoever closes last writes the log back, and a reader may not.
-	if db.reader != nil {
-		faults = append(faults, db.reader.Close())
+	if db.engine != nil {
+		faults = append(faults, db.engine.close(db.writer, db.reader))
 	}
-	if db.writer != nil {
-		faults = append(faults, db.closeWriter())
+	if db.lock != nil {
+		faults = append(faults, db.lock.Close())
 	}
-	return errors.Join(append(faults, db.lock.Close())...)
+	return errors.Join(faults...)
 }
 
 // closeWriter waits for the writer's turn, and lets nobody have it after.
-func (db *DB) closeWriter() error {
+func closeWriter(writer *sql.DB) error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 	defer cancel()
-	turn, err := db.writer.Conn(ctx)
-	faults := []error{db.writer.Close()}
+	turn, err := writer.Conn(ctx)
+	faults := []error{writer.Close()}
 	if err == nil {
 		faults = append(faults, turn.Close())
 	}
 	return errors.Join(faults...)
 }
 
-// Check reads the whole file and returns an error for any damage; it takes time in proportion to the store's size.
+// Check reads the whole store and returns an error for any damage; it takes time in proportion to the store's size.
 func (db *DB) Check(ctx context.Context) error {
-	var verdict string
-	if err := db.reader.QueryRowContext(ctx, `PRAGMA integrity_check`).Scan(&verdict); err != nil {
+	if err := db.engine.check(ctx); err != nil {
 		return fmt.Errorf("integrity check: %w", explain(err))
-	}
-	if verdict != "ok" {
-		return fmt.Errorf("integrity check: %s", verdict)
 	}
 	return nil
 }
 
-// Lock is what keeps other processes out; a successor gets a copy of it. It is closed with the DB.
+// Shared reports whether other edges may have the store open too.
+func (db *DB) Shared() bool { return db.lock == nil }
+
+// Listen calls heard whenever another edge may have added to the change log, until ctx ends; it then returns nil. It is a
+// hint that saves waiting for the next look: some may be missed. heard must return at once. On SQLite there is nobody to hear.
+func (db *DB) Listen(ctx context.Context, heard func()) error {
+	db.engine.listen(ctx, heard)
+	return nil
+}
+
+// Lock is what keeps other processes out; a successor gets a copy of it. It is closed with the DB. nil on PostgreSQL.
 func (db *DB) Lock() *os.File { return db.lock }
 
 // WhenChanged has f called after each commit that added to the change log, so that a follower in the same process need

@@ -16,6 +16,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/identity"
 	"github.com/sallyport-dev/sallyport/pkg/secret"
 	"github.com/sallyport-dev/sallyport/pkg/store"
+	"github.com/sallyport-dev/sallyport/pkg/store/pgtest"
 	"github.com/sallyport-dev/sallyport/pkg/store/storetest"
 	"github.com/sallyport-dev/sallyport/pkg/tenant"
 	"github.com/sallyport-dev/sallyport/pkg/token"
@@ -33,7 +34,12 @@ func sealer(t testing.TB, b byte) *secret.Sealer {
 // open opens a store and has it closed when the test ends; closing twice is no matter.
 func open(t testing.TB, path string) *store.DB {
 	t.Helper()
-	db, err := store.Open(context.Background(), store.Config{Path: path}, sealer(t, 1))
+	return openAs(t, store.Config{Path: path})
+}
+
+func openAs(t testing.TB, config store.Config) *store.DB {
+	t.Helper()
+	db, err := store.Open(context.Background(), config, sealer(t, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,12 +50,25 @@ func open(t testing.TB, path string) *store.DB {
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T) storetest.Stores {
-		path := filepath.Join(t.TempDir(), "edge.db")
-		return stores(path, open(t, path))
+		config := store.Config{Path: filepath.Join(t.TempDir(), "edge.db")}
+		return stores(config, openAs(t, config))
 	})
 }
 
-func stores(path string, db *store.DB) storetest.Stores {
+func TestConformancePostgreSQL(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) storetest.Stores {
+		config := onPostgres(t)
+		return stores(config, openAs(t, config))
+	})
+}
+
+// onPostgres is an empty database.
+func onPostgres(t testing.TB) store.Config {
+	return store.Config{PostgreSQL: store.PostgreSQL{URL: pgtest.Database(t)}}
+}
+
+func stores(config store.Config, db *store.DB) storetest.Stores {
 	return storetest.Stores{
 		Tenants: db.Tenants(), Identity: db.Identity(), Sessions: db.Sessions(), Keys: db.Keys(), Services: db.Services(),
 		Audit: db.Audit(), Enroll: db.Enroll(), Ingress: db.Ingress(), Codes: db.Codes(), Changes: db.Changes(),
@@ -60,7 +79,7 @@ func stores(path string, db *store.DB) storetest.Stores {
 			if err := db.Close(); err != nil {
 				t.Error(err)
 			}
-			return stores(path, open(t, path))
+			return stores(config, openAs(t, config))
 		},
 	}
 }

@@ -18,7 +18,7 @@ type tenants struct{ db *DB }
 const signInPurpose, appPurpose = "sign-in", "app"
 
 func (s tenants) CreateTenant(ctx context.Context, t tenant.Tenant) error {
-	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return s.db.update(ctx, everyTenant, func(ctx context.Context, tx *tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO tenants (id, name, sign_in_host, zone, created) VALUES ($1, $2, $3, $4, $5)`,
 			t.ID, t.Name, t.SignInHost, t.Zone, millis(t.Created))
 		if taken(err) {
@@ -44,8 +44,10 @@ func (t *tx) claimHost(ctx context.Context, tenant id.Tenant, host, purpose stri
 	}
 	var owner id.Tenant
 	var use string
-	err = t.QueryRowContext(ctx, `SELECT tenant, purpose FROM hosts WHERE host = $1`, host).Scan(&owner, &use)
-	if err != nil {
+	// The update changes nothing and holds the row: an app that goes at the same time must not take its host along. Where
+	// one went just now, the row is gone; to say "taken" is true of a moment ago.
+	err = t.QueryRowContext(ctx, `UPDATE hosts SET purpose = purpose WHERE host = $1 RETURNING tenant, purpose`, host).Scan(&owner, &use)
+	if err != nil && !missing(err) {
 		return err
 	}
 	if owner != tenant || use != purpose || purpose == signInPurpose {
@@ -55,8 +57,7 @@ func (t *tx) claimHost(ctx context.Context, tenant id.Tenant, host, purpose stri
 }
 
 func (s tenants) Tenants(ctx context.Context) ([]tenant.Tenant, error) {
-	rows, err := s.db.reader.QueryContext(ctx, `SELECT id, name, sign_in_host, zone, created FROM tenants ORDER BY id`)
-	return collect(rows, err, func(r row) (t tenant.Tenant, err error) {
+	return list(s.db.ask(ctx, everyTenant, `SELECT id, name, sign_in_host, zone, created FROM tenants ORDER BY id`), func(r row) (t tenant.Tenant, err error) {
 		var created int64
 		err = r.Scan(&t.ID, &t.Name, &t.SignInHost, &t.Zone, &created)
 		t.Created = moment(created)
@@ -65,7 +66,7 @@ func (s tenants) Tenants(ctx context.Context) ([]tenant.Tenant, error) {
 }
 
 func (s tenants) CreateSite(ctx context.Context, site tenant.Site) error {
-	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return s.db.update(ctx, site.Tenant, func(ctx context.Context, tx *tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO sites (tenant, id, created) VALUES ($1, $2, $3)`,
 			site.Tenant, site.ID, millis(site.Created))
 		switch {
@@ -81,8 +82,7 @@ func (s tenants) CreateSite(ctx context.Context, site tenant.Site) error {
 }
 
 func (s tenants) Sites(ctx context.Context, of id.Tenant) ([]tenant.Site, error) {
-	rows, err := s.db.reader.QueryContext(ctx, `SELECT tenant, id, created FROM sites WHERE tenant = $1 ORDER BY id`, of)
-	return collect(rows, err, func(r row) (site tenant.Site, err error) {
+	return list(s.db.ask(ctx, of, `SELECT tenant, id, created FROM sites WHERE tenant = $1 ORDER BY id`, of), func(r row) (site tenant.Site, err error) {
 		var created int64
 		err = r.Scan(&site.Tenant, &site.ID, &created)
 		site.Created = moment(created)
@@ -95,7 +95,7 @@ func (s tenants) CreateApp(ctx context.Context, a tenant.App) error {
 	if err != nil {
 		return err
 	}
-	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return s.db.update(ctx, everyTenant, func(ctx context.Context, tx *tx) error {
 		if err := tx.requireSite(ctx, a.Tenant, a.Site); err != nil {
 			return err
 		}
@@ -115,6 +115,15 @@ func (s tenants) CreateApp(ctx context.Context, a tenant.App) error {
 	})
 }
 
+// holdSite is requireSite that keeps others who hold the site waiting until the transaction ends.
+func (t *tx) holdSite(ctx context.Context, tenant id.Tenant, site id.Site) error {
+	n, err := t.affected(ctx, `UPDATE sites SET created = created WHERE tenant = $1 AND id = $2`, tenant, site)
+	if err == nil && n == 0 {
+		return fault.New(fault.NotFound, "tenant %s has no site %s", tenant, site)
+	}
+	return err
+}
+
 // requireSite fails with fault.NotFound when the tenant has no such site.
 func (t *tx) requireSite(ctx context.Context, tenant id.Tenant, site id.Site) error {
 	var one int
@@ -130,7 +139,7 @@ func (s tenants) SetRules(ctx context.Context, of id.Tenant, app id.App, rules [
 	if err != nil {
 		return err
 	}
-	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return s.db.update(ctx, of, func(ctx context.Context, tx *tx) error {
 		n, err := tx.affected(ctx, `UPDATE apps SET rules = $3 WHERE tenant = $1 AND id = $2`, of, app, text)
 		if err != nil {
 			return err
@@ -143,7 +152,7 @@ func (s tenants) SetRules(ctx context.Context, of id.Tenant, app id.App, rules [
 }
 
 func (s tenants) DeleteApp(ctx context.Context, of id.Tenant, app id.App) error {
-	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return s.db.update(ctx, of, func(ctx context.Context, tx *tx) error {
 		var host string
 		err := tx.QueryRowContext(ctx, `DELETE FROM apps WHERE tenant = $1 AND id = $2 RETURNING host`, of, app).Scan(&host)
 		if missing(err) {
@@ -152,7 +161,11 @@ func (s tenants) DeleteApp(ctx context.Context, of id.Tenant, app id.App) error 
 		if err != nil {
 			return err
 		}
-		// The host is free again when its last app is gone.
+		// The host is free again when its last app is gone. First it is held, as claimHost does: only then can be seen which
+		// apps there are.
+		if _, err := tx.ExecContext(ctx, `UPDATE hosts SET purpose = purpose WHERE tenant = $1 AND host = $2`, of, host); err != nil {
+			return err
+		}
 		_, err = tx.ExecContext(ctx, `DELETE FROM hosts WHERE tenant = $1 AND host = $2
 			AND NOT EXISTS (SELECT 1 FROM apps WHERE apps.tenant = $1 AND apps.host = $2)`, of, host)
 		if err != nil {
@@ -163,9 +176,8 @@ func (s tenants) DeleteApp(ctx context.Context, of id.Tenant, app id.App) error 
 }
 
 func (s tenants) Apps(ctx context.Context, of id.Tenant) ([]tenant.App, error) {
-	rows, err := s.db.reader.QueryContext(ctx, `SELECT tenant, id, host, path, site, name, landing, websocket, rules, created
-		FROM apps WHERE tenant = $1 OR $1 = '' ORDER BY tenant, host, path`, of)
-	return collect(rows, err, scanApp)
+	return list(s.db.ask(ctx, orEvery(of), `SELECT tenant, id, host, path, site, name, landing, websocket, rules, created
+		FROM apps WHERE tenant = $1 OR $1 = '' ORDER BY tenant, host, path`, of), scanApp)
 }
 
 func scanApp(r row) (a tenant.App, err error) {

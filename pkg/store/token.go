@@ -22,7 +22,7 @@ const (
 )
 
 func (s services) CreateServiceToken(ctx context.Context, t token.ServiceToken) error {
-	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return s.db.update(ctx, t.Tenant, func(ctx context.Context, tx *tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO service_tokens (`+tokenColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 			t.Tenant, t.ID, t.Service, millis(t.Created), millis(t.Expires), millis(t.LastUsed), millis(t.Revoked))
 		switch {
@@ -38,18 +38,16 @@ func (s services) CreateServiceToken(ctx context.Context, t token.ServiceToken) 
 }
 
 func (s services) ServiceToken(ctx context.Context, tenant id.Tenant, one id.Token) (token.ServiceToken, error) {
-	return foundToken(s.db.hot.serviceToken.QueryRowContext(ctx, tenant, one))
+	return foundToken(s.db.ask(ctx, tenant, selectServiceToken, tenant, one))
 }
 
 func (s services) ServiceTokens(ctx context.Context, tenant id.Tenant) ([]token.ServiceToken, error) {
-	rows, err := s.db.reader.QueryContext(ctx,
-		`SELECT `+tokenColumns+` FROM service_tokens WHERE tenant = $1 ORDER BY created, id`, tenant)
-	return collect(rows, err, scanToken)
+	return list(s.db.ask(ctx, tenant, `SELECT `+tokenColumns+` FROM service_tokens WHERE tenant = $1 ORDER BY created, id`, tenant), scanToken)
 }
 
 // RevokeServiceToken is final; revoking again is no error and keeps the first time.
 func (s services) RevokeServiceToken(ctx context.Context, tenant id.Tenant, one id.Token, at time.Time) error {
-	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return s.db.update(ctx, tenant, func(ctx context.Context, tx *tx) error {
 		n, err := tx.affected(ctx, `UPDATE service_tokens SET revoked = $3 WHERE tenant = $1 AND id = $2 AND revoked = 0`,
 			tenant, one, millis(at))
 		if err != nil {
@@ -72,7 +70,7 @@ func (s services) TouchServiceToken(ctx context.Context, tenant id.Tenant, one i
 	if at.Sub(t.LastUsed) < touchEvery {
 		return nil
 	}
-	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return s.db.update(ctx, tenant, func(ctx context.Context, tx *tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE service_tokens SET last_used = $3 WHERE tenant = $1 AND id = $2 AND last_used <= $4`,
 			tenant, one, millis(at), millis(at.Add(-touchEvery)))
 		return err
@@ -104,7 +102,7 @@ func (s keys) CreateKey(ctx context.Context, k token.Key) error {
 	if err != nil {
 		return err
 	}
-	return s.db.update(ctx, func(ctx context.Context, tx *tx) error {
+	return s.db.update(ctx, everyTenant, func(ctx context.Context, tx *tx) error {
 		var last, current int64
 		err := tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(number), 0), COALESCE(SUM(CASE
 				WHEN (not_after = 0 OR not_after > $2) AND (retired = 0 OR retired > $2) THEN 1 ELSE 0 END), 0)
@@ -134,9 +132,7 @@ func takenKey(kind token.Kind) error {
 }
 
 func (s keys) Keys(ctx context.Context) ([]token.Key, error) {
-	rows, err := s.db.reader.QueryContext(ctx,
-		`SELECT kind, id, seed, created, not_after, retired FROM signing_keys ORDER BY kind, number`)
-	return collect(rows, err, func(r row) (k token.Key, err error) {
+	return list(s.db.ask(ctx, everyTenant, `SELECT kind, id, seed, created, not_after, retired FROM signing_keys ORDER BY kind, number`), func(r row) (k token.Key, err error) {
 		var sealed []byte
 		var created, notAfter, retired int64
 		if err := r.Scan(&k.Kind, &k.ID, &sealed, &created, &notAfter, &retired); err != nil {

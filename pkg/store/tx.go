@@ -14,38 +14,62 @@ import (
 // tx is one write transaction.
 type tx struct {
 	*sql.Tx
+	db     *DB
+	conn   *sql.Conn // the one that the transaction is on
 	logged bool
 }
 
-// update runs f in a transaction that is on the disk when update returns nil. ctx bounds the wait for the writer's turn.
-// Then the work is a few statements, and cutting it off would leave the caller not knowing whether it was done: f gets a
-// context that does not end.
-func (db *DB) update(ctx context.Context, f func(ctx context.Context, tx *tx) error) error {
+// update runs f in a transaction that is on the disk when update returns nil, and that meets the rows of one tenant alone
+// (or of everyTenant). ctx bounds the wait for the writer's turn. Then the work is a few statements, and cutting it off would
+// leave the caller not knowing whether it was done: f gets a context that does not end with the caller's.
+//
+// f may run more than once: where writers do not wait for each other, one may have to begin again. It must set what it
+// hands out anew each time, and have no other effect.
+func (db *DB) update(ctx context.Context, of id.Tenant, f func(ctx context.Context, tx *tx) error) error {
+	for attempt := 0; ; attempt++ {
+		logged, err := db.updateOnce(ctx, of, f)
+		if err == nil {
+			if notify := db.changed.Load(); logged && notify != nil {
+				(*notify)()
+			}
+			return nil
+		}
+		if !db.engine.again(ctx, attempt, err) {
+			return late(ctx, explain(err))
+		}
+	}
+}
+
+func (db *DB) updateOnce(ctx context.Context, of id.Tenant, f func(ctx context.Context, tx *tx) error) (logged bool, err error) {
 	conn, err := db.writer.Conn(ctx)
 	if err != nil {
-		return waiting(ctx, err)
+		return false, waiting(ctx, err)
 	}
-	t, err := transact(context.WithoutCancel(ctx), conn, f)
+	bounded, done := db.engine.writing(context.WithoutCancel(ctx), of)
+	defer done()
+	t, err := db.transact(bounded, conn, f)
 	// The connection is free before followers look.
 	if closing := conn.Close(); err == nil {
 		err = closing
 	}
 	if err != nil {
-		return explain(err)
+		// After a commit that was not answered it may be done all the same.
+		err = db.engine.settle(bounded, err)
 	}
-	if notify := db.changed.Load(); t.logged && notify != nil {
-		(*notify)()
-	}
-	return nil
+	return err == nil && t.logged, err
 }
 
-func transact(ctx context.Context, conn *sql.Conn, f func(ctx context.Context, tx *tx) error) (*tx, error) {
-	begun, err := conn.BeginTx(ctx, nil)
+func (db *DB) transact(ctx context.Context, conn *sql.Conn, f func(ctx context.Context, tx *tx) error) (*tx, error) {
+	// The engine bounds commit and rollback itself; a context that can end would have database/sql roll back beside us.
+	begun, err := conn.BeginTx(context.WithoutCancel(ctx), nil)
 	if err != nil {
 		return nil, err
 	}
-	t := &tx{Tx: begun}
-	if err := f(ctx, t); err != nil {
+	t := &tx{Tx: begun, db: db, conn: conn}
+	if err = f(ctx, t); err == nil && t.logged {
+		err = db.engine.announce(ctx, t)
+	}
+	if err != nil {
 		// A full disk may have ended the transaction already; the first error is the one that tells.
 		_ = begun.Rollback()
 		return nil, err
@@ -58,13 +82,38 @@ func waiting(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fault.New(fault.Unavailable, "the edge's store is busy").Because(err)
 	}
-	return explain(err)
+	return err
+}
+
+// late words that a statement took longer than the store allows, where the caller would have waited on.
+func late(ctx context.Context, err error) error {
+	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		return unavailable("the edge's store does not answer in time", err)
+	}
+	return err
+}
+
+// prepared runs a statement of the hot path.
+func (t *tx) prepared(ctx context.Context, text string, args ...any) row {
+	if stmt := t.db.hot[text]; stmt != nil {
+		return t.StmtContext(ctx, stmt).QueryRowContext(ctx, args...)
+	}
+	return t.QueryRowContext(ctx, text, args...)
+}
+
+// each runs one statement for every set of arguments.
+func (t *tx) each(ctx context.Context, text string, all [][]any) error {
+	if len(all) == 0 {
+		return nil
+	}
+	return t.db.engine.each(ctx, t, text, all)
 }
 
 // keepChanges is how many changes stay in the log, at least; pruneEvery spares most writes the pruning.
 const keepChanges, pruneEvery = 100_000, 1_000
 
-// log appends to the change log, within the transaction of the change itself.
+// log appends to the change log, within the transaction of the change itself. It comes last in a transaction: from here on
+// every other one that logs waits for this one's end.
 func (t *tx) log(ctx context.Context, tenant id.Tenant, kind change.Kind, ref string) error {
 	var version int64
 	err := t.QueryRowContext(ctx, `UPDATE change_head SET version = version + 1 WHERE id = 1 RETURNING version`).Scan(&version)
@@ -105,64 +154,4 @@ func moment(millis int64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMilli(millis).UTC()
-}
-
-// row is what *sql.Row and *sql.Rows share.
-type row interface{ Scan(dest ...any) error }
-
-// collect reads every row of a query.
-func collect[T any](rows *sql.Rows, err error, scan func(row) (T, error)) ([]T, error) {
-	if err != nil {
-		return nil, explain(err)
-	}
-	defer func() { _ = rows.Close() }() // what went wrong with them, rows.Err says
-	var all []T
-	for rows.Next() {
-		one, err := scan(rows)
-		if err != nil {
-			return nil, explain(err)
-		}
-		all = append(all, one)
-	}
-	return all, explain(rows.Err())
-}
-
-// statements are the queries of every request, prepared once.
-type statements struct {
-	sessionByReference *sql.Stmt
-	session            *sql.Stmt
-	serviceToken       *sql.Stmt
-	advance            *sql.Stmt
-	decision           *sql.Stmt
-	outcome            *sql.Stmt
-}
-
-func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error {
-	for _, p := range []struct {
-		to   **sql.Stmt
-		pool *sql.DB
-		text string
-	}{
-		{&s.sessionByReference, reader, selectSessionByReference},
-		{&s.session, reader, selectSession},
-		{&s.serviceToken, reader, selectServiceToken},
-		{&s.advance, writer, advanceSequence},
-		{&s.decision, writer, insertDecision},
-		{&s.outcome, writer, insertOutcome},
-	} {
-		stmt, err := p.pool.PrepareContext(ctx, p.text)
-		if err != nil {
-			return explain(err)
-		}
-		*p.to = stmt
-	}
-	return nil
-}
-
-func (s *statements) close() {
-	for _, stmt := range []*sql.Stmt{s.sessionByReference, s.session, s.serviceToken, s.advance, s.decision, s.outcome} {
-		if stmt != nil {
-			_ = stmt.Close()
-		}
-	}
 }

@@ -61,6 +61,16 @@ func testRecords(t *testing.T, s Stores) {
 	same(t, "birch's outcomes", []audit.Outcome{}, outcomes)
 }
 
+// What a browser says of itself may be any bytes; nothing in one record keeps a batch from being written.
+func testRecordsOddBytes(t *testing.T, s Stores) {
+	odd := decision(maple, "/a\x00\xff")
+	odd.Host, odd.Method, odd.Principal.Subject = "h\x00st", "G\xffT", "\xc3\x28"
+	got, err := s.Audit.Append(t.Context(), []audit.Decision{decision(maple, "/"), odd}, []audit.Outcome{{Tenant: maple, Sequence: 1, Error: "\x00"}})
+	must(t, err)
+	same(t, "sequences", []int64{1, 2}, got)
+	same(t, "paths", []string{"/", "/a\x00\xff"}, gapless(t, s, maple))
+}
+
 // gapless reads every decision of a tenant and checks the numbers; it returns the paths in order.
 func gapless(t *testing.T, s Stores, of id.Tenant) (paths []string) {
 	t.Helper()

@@ -72,6 +72,7 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		{"KnownBrowsers", testKnown},
 		{"Purge", testPurge},
 		{"Records", testRecords},
+		{"RecordsOfOddBytes", testRecordsOddBytes},
 		{"RecordsRace", testRecordsRace},
 		{"RecordsFailure", testRecordsFailure},
 		{"Changes", testChanges},
