@@ -17,6 +17,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/identity"
 	"github.com/sallyport-dev/sallyport/pkg/policy"
 	"github.com/sallyport-dev/sallyport/pkg/session"
+	"github.com/sallyport-dev/sallyport/pkg/store"
 	"github.com/sallyport-dev/sallyport/pkg/tenant"
 )
 
@@ -24,14 +25,23 @@ import (
 // under it is measured in the same run, as one write of a page and its sync; "×sync" is the ratio to that, and the figure
 // to compare.
 func BenchmarkDecide(b *testing.B) {
+	onFile := func(b *testing.B) store.Config { return store.Config{Path: filepath.Join(b.TempDir(), "edge.db")} }
+	onServer := func(b *testing.B) store.Config { return onPostgres(b) }
 	for _, bench := range []struct {
 		name    string
+		config  func(b *testing.B) store.Config
 		callers int
-	}{{"alone", 1}, {"64 at a time", 64}} {
+	}{
+		{"SQLite/alone", onFile, 1},
+		{"SQLite/64 at a time", onFile, 64},
+		{"PostgreSQL/alone", onServer, 1},
+		{"PostgreSQL/64 at a time", onServer, 64},
+		{"PostgreSQL/256 at a time", onServer, 256},
+	} {
 		b.Run(bench.name, func(b *testing.B) {
 			dir := b.TempDir()
 			before := syncCost(b, dir)
-			db := open(b, filepath.Join(dir, "edge.db"))
+			db := openAs(b, bench.config(b))
 			recorder := audit.NewRecorder(db.Audit(), audit.RecorderConfig{}, zap.NewNop())
 			ctx, cancel := context.WithCancel(b.Context())
 			var running sync.WaitGroup

@@ -74,7 +74,7 @@ func postgresWords(err error) string {
 		return "the edge's store refuses the edge's name or password"
 	case code == "3D000":
 		return "the edge's store: there is no such database"
-	case code == "42501":
+	case code == "42501" && !strings.Contains(said.Message, "row-level security"): // that one would be our own mistake
 		return "the edge's store: its role must own the database's schema"
 	case unreachable(err):
 		return "the edge's store cannot be reached"

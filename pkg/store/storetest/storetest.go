@@ -80,7 +80,10 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		{"TenantIsolation", testIsolation},
 		{"Durability", testDurability},
 	} {
-		t.Run(part.name, func(t *testing.T) { part.test(t, open(t)) })
+		t.Run(part.name, func(t *testing.T) {
+			t.Parallel()
+			part.test(t, open(t))
+		})
 	}
 }
 
