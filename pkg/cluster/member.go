@@ -57,8 +57,9 @@ type own struct {
 	version     int64
 	draining    bool
 	held        map[holdingKey]Holding
-	// unsaved are those that the database has not been told of.
+	// unsaved are those that the database has not been told of; all, that it is to forget what it was told before.
 	unsaved map[holdingKey]struct{}
+	all     bool
 }
 
 // NewMembers returns the members of a cluster of which only self is known.
@@ -190,25 +191,38 @@ func (m *Members) announcement(full bool, holdings []Holding) Announcement {
 // hold notes what this edge holds now; those without links are not held any more.
 func (m *Members) hold(changes []Holding) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	outdone := m.held(changes)
+	m.mu.Unlock()
+	m.newly(outdone)
+}
+
+// held returns what other edges hold that is newer; it is called under mu.
+func (m *Members) held(changes []Holding) (outdone []Holding) {
 	var told []Holding
 	for _, h := range changes {
 		h.Edge = m.self
-		if before, ok := m.own.held[h.key()]; before == h || !ok && h.Links == 0 {
+		key := h.key()
+		if before, ok := m.own.held[key]; before == h || !ok && h.Links == 0 {
 			continue
 		}
 		if h.Links == 0 {
-			delete(m.own.held, h.key())
+			delete(m.own.held, key)
 		} else {
-			m.own.held[h.key()] = h
+			m.own.held[key] = h
+			for _, theirs := range m.places[key.place] {
+				if theirs.Connector == h.Connector {
+					outdone = append(outdone, m.outdone([]Holding{theirs})...)
+				}
+			}
 		}
-		m.own.unsaved[h.key()] = struct{}{}
+		m.own.unsaved[key] = struct{}{}
 		told = append(told, h)
 	}
 	if len(told) > 0 {
 		m.own.version++
 		m.tell(told)
 	}
+	return outdone
 }
 
 // drain says to the others whether this edge takes new work.

@@ -119,7 +119,7 @@ func (m *Members) view(v View) (outdone []Holding) {
 func (m *Members) marks() map[id.Edge]Mark {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := map[id.Edge]Mark{}
+	out := map[id.Edge]Mark{m.self: {m.own.incarnation, m.own.version}}
 	for edge, o := range m.others {
 		if !o.gap {
 			out[edge] = Mark{o.Incarnation, o.version}

@@ -19,6 +19,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/audit"
 	"github.com/sallyport-dev/sallyport/pkg/certs"
 	"github.com/sallyport-dev/sallyport/pkg/change"
+	"github.com/sallyport-dev/sallyport/pkg/cluster"
 	"github.com/sallyport-dev/sallyport/pkg/control/controlserver"
 	"github.com/sallyport-dev/sallyport/pkg/guard"
 	"github.com/sallyport-dev/sallyport/pkg/login"
@@ -73,6 +74,10 @@ type Edge struct {
 	links    *links
 	quic     *quiclink.Listener // nil without QUIC
 
+	// The other edges; nil where this one is alone.
+	members *cluster.Members
+	heart   *cluster.Heart
+
 	// How it ends.
 	notifier  *service.Notifier
 	ordinary  atomic.Int64 // requests under way
@@ -94,7 +99,7 @@ func New(ctx context.Context, config Config, logger *zap.Logger) (*Edge, error) 
 	e.reloader.edge, e.reloader.running = e, config
 	e.reloader.results = e.metrics.Counter("sallyport_config_reload_total", "Times that the configuration was read again and had changed, by what became of it.", "result")
 	for _, step := range []func(context.Context) error{
-		e.askForPlace, e.openStore, e.openPort, e.openMail, e.assembleTunnel, e.assembleRequests, e.follow,
+		e.askForPlace, e.openStore, e.openPort, e.openMail, e.assembleTunnel, e.assembleCluster, e.assembleRequests, e.follow,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, e.close(err))
@@ -159,7 +164,7 @@ func (e *Edge) openMail(context.Context) error {
 }
 
 func (e *Edge) assembleTunnel(context.Context) error {
-	e.registry = registry.New(registry.Config{Alarm: e.freeze, Logger: e.logger, Metrics: e.metrics})
+	e.registry = registry.New(registry.Config{Alarm: e.freeze, Presence: e.config.Cluster.Enabled(), Logger: e.logger, Metrics: e.metrics})
 	e.control = controlserver.New(controlserver.Config{
 		Keyring: e.keyring, Enroll: e.store.Enroll(), Registry: e.registry, Ingress: e.store.Ingress(), Logger: e.logger, Metrics: e.metrics,
 	})

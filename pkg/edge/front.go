@@ -107,6 +107,9 @@ func (e *Edge) drain(ctx context.Context) {
 		e.notifier.Stopping()
 	}
 	e.logger.Info("edge drains", zap.Bool("successor", succeeded), zap.Int64("requests", e.ordinary.Load()), zap.Int("leases", e.access.Leases()))
+	if e.heart != nil {
+		e.heart.Drain(succeeded)
+	}
 	e.place.tcp.Leave()
 	e.control.Drain(e.config.Drain.Requests)
 	e.leaveFront(ctx, succeeded)

@@ -84,7 +84,7 @@ func (e *Edge) admin() *admin.Service {
 	return admin.New(admin.Config{
 		Tenants: e.store.Tenants(), Identity: e.store.Identity(), Sessions: e.store.Sessions(), Tokens: e.store.Services(),
 		Connectors: e.store.Enroll(), Inviter: enroll.NewService(e.store.Enroll(), time.Now), Minter: e.keyring, Texts: mail.English(),
-		Links: e.registry, Rules: e.store.Ingress(), Running: e.control, EdgeHost: e.config.Host, EdgeURL: "https://" + e.config.Host + port, Port: port,
+		Links: e.registry, Rules: e.store.Ingress(), Running: e.control, EdgeHost: e.config.Host, EdgeURL: e.url(), Port: port,
 		CAPin: func() string { return e.certs.Pin(e.config.Host) }, Mail: &e.mailer, Logger: e.logger,
 	})
 }

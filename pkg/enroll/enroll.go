@@ -37,6 +37,17 @@ type Connector struct {
 	Frozen string
 }
 
+// ReturnWindow is how long it is remembered that a process came back after another one had taken its place.
+const ReturnWindow = time.Hour
+
+// Run is one run of one connector process, the same on all edges.
+type Run struct {
+	Generation uint64
+	// Returns is, for a process that came back after another one had taken its place, how often that has happened to this
+	// connector within ReturnWindow, this time included; else 0. SetFrozen with no reason begins anew.
+	Returns int
+}
+
 // Store keeps invitations and connectors. Writes are durable and in the change log when they return.
 type Store interface {
 	CreateInvite(ctx context.Context, i Invite) error
@@ -49,6 +60,8 @@ type Store interface {
 	RevokeConnector(ctx context.Context, tenant id.Tenant, c id.Connector, at time.Time) error
 	// SetFrozen refuses new links of a connector, with the reason for the operator, until it is called with none.
 	SetFrozen(ctx context.Context, tenant id.Tenant, c id.Connector, why string) error
-	// NextGeneration issues the next generation of a connector: greater than any before, also across restarts.
-	NextGeneration(ctx context.Context, c id.Connector) (uint64, error)
+	// JoinRun returns the run of a process: the one it has while it is the newest that any edge knows, else the next, with a
+	// generation greater than any before, also across restarts. An unknown connector is fault.NotFound, a revoked one
+	// fault.Denied.
+	JoinRun(ctx context.Context, c id.Connector, instance string) (Run, error)
 }

@@ -211,7 +211,7 @@ func loadOf(c id.Connector, able []*member) float64 {
 
 func (m *member) fast() bool { return m.Lane != tunnelv1.Lane_LANE_BULK }
 
-func (m *member) takes() bool { return !m.leaving && m.alive() }
+func (m *member) takes() bool { return !m.leaving && !m.outdone && m.alive() }
 
 // takers are the living members of each connector's newest living generation.
 func takers(members []*member) []*member {

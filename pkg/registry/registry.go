@@ -38,6 +38,8 @@ type Config struct {
 	Alarm func(Alarm)
 	// MoveThreshold is exchange.Moves.Threshold: how large a body is left on the fast lane, in bytes; 0 for the default.
 	MoveThreshold int64
+	// Presence keeps what TakePresence tells; whoever sets it must take it.
+	Presence bool
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 }
@@ -129,6 +131,8 @@ type member struct {
 	superseded *time.Timer
 	// leaving is set when the connector said that it stops: it finishes what it has and takes nothing new.
 	leaving bool
+	// outdone is set when another edge has a newer generation.
+	outdone bool
 	health  []*tunnelv1.OriginHealth
 	heard   time.Time
 	// alone is, for a bulk link, since when it may have been the only one of its connector.
@@ -156,6 +160,8 @@ type Registry struct {
 	group map[groupKey]*group
 	stick *sticky
 	swept time.Time
+
+	presence presence
 }
 
 // New returns an empty registry.
@@ -181,6 +187,8 @@ func New(cfg Config) *Registry {
 		group: map[groupKey]*group{},
 		moved: exchange.NewMetrics(cfg.Metrics),
 		stick: newSticky(orDefault(cfg.Sticky, 1<<16)),
+
+		presence: newPresence(),
 	}
 }
 
@@ -220,6 +228,7 @@ func (r *Registry) Join(m Member) (leave func(), err error) {
 	s.members = append(s.members, one)
 	close(s.changed)
 	s.changed = make(chan struct{})
+	r.stir(where, m.Connector)
 	transport := m.Link.Info().Transport
 	r.links.WithLabelValues(transport).Inc()
 	var once sync.Once
@@ -254,6 +263,7 @@ func (r *Registry) leave(where place, one *member) {
 		one.superseded.Stop()
 	}
 	r.exit(one.Member)
+	r.stir(where, one.Connector)
 	s := r.sites[where]
 	for i, other := range s.members {
 		if other == one {

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sallyport-dev/sallyport/pkg/enroll"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/log"
@@ -15,13 +16,9 @@ import (
 )
 
 // A process that has been replaced never comes back under its old instance id, so an instance that returns after another
-// one has joined means that two machines hold one key. The first return within returnWindow is an alarm, the second one
-// freezes the connector: one alone may be a process that hung while it was being replaced.
-const (
-	returnWindow = time.Hour
-	returnLimit  = 2
-	maxInstances = 16
-)
+// one has joined, on whichever edge, means that two machines hold one key. The first return within enroll.ReturnWindow is an
+// alarm, the second one freezes the connector: one alone may be a process that hung while it was being replaced.
+const returnLimit = 2
 
 // Alarm says that a connector's key is in use by two processes.
 type Alarm struct {
@@ -39,15 +36,17 @@ type runs struct {
 	issue sync.Mutex // one Generation at a time, so that all links of one process get one number; never under Registry.mu
 
 	// Below is guarded by Registry.mu.
-	seen    []run // oldest first, the last is the newest process
-	returns []time.Time
-	frozen  string
-	used    time.Time
+	instance   string // the newest process that this edge knows; empty: the store is asked
+	generation uint64
+	frozen     string
+	used       time.Time
 }
 
-type run struct {
-	instance   string
-	generation uint64
+// forget has the store asked again, because a newer generation is known.
+func (k *runs) forget(newer uint64) {
+	if k.generation < newer {
+		k.instance = ""
+	}
 }
 
 // Who names the process that asks for a generation.
@@ -58,29 +57,39 @@ type Who struct {
 	Instance  string
 }
 
-// Generation returns the generation that a link of this process joins: the one its earlier links have or, for a process
-// not seen before or replaced since, a new one from next. A frozen connector gets fault.Denied.
-func (r *Registry) Generation(ctx context.Context, w Who, next func(context.Context) (uint64, error)) (uint64, error) {
+// Generation returns the generation that a link of this process joins: the one its earlier links here have or, for a process
+// that is not the newest that this edge knows, what join says, which asks the store. A frozen connector gets fault.Denied.
+func (r *Registry) Generation(ctx context.Context, w Who, join func(context.Context) (enroll.Run, error)) (uint64, error) {
 	known := r.runsOf(w.Connector)
 	known.issue.Lock()
 	defer known.issue.Unlock()
-	generation, alarm, err := r.current(known, w)
-	if alarm != nil {
-		r.raise(*alarm)
-	}
+	generation, err := r.current(known, w)
 	if err != nil || generation != 0 {
 		return generation, err
 	}
-	if generation, err = next(ctx); err != nil {
+	run, err := join(ctx)
+	if err != nil {
 		return 0, err
+	}
+	if run.Returns > 0 {
+		alarm := Alarm{
+			Tenant: w.Tenant, Site: w.Site, Connector: w.Connector, Why: "two processes use this connector's key",
+			Frozen: run.Returns >= returnLimit,
+		}
+		if alarm.Frozen {
+			r.mu.Lock()
+			known.frozen = alarm.Why
+			r.mu.Unlock()
+		}
+		r.raise(alarm)
+		if alarm.Frozen {
+			return 0, frozenFault(alarm.Why)
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	known.seen = append(slices.DeleteFunc(known.seen, func(o run) bool { return o.instance == w.Instance }), run{w.Instance, generation})
-	if len(known.seen) > maxInstances {
-		known.seen = known.seen[1:]
-	}
-	return generation, nil
+	known.instance, known.generation = w.Instance, run.Generation
+	return run.Generation, nil
 }
 
 func (r *Registry) runsOf(c id.Connector) *runs {
@@ -111,27 +120,17 @@ func (r *Registry) connected(c id.Connector) bool {
 	return false
 }
 
-// current returns the generation of a process that is the newest, 0 for one that needs a new number.
-func (r *Registry) current(known *runs, w Who) (uint64, *Alarm, error) {
+// current returns the generation of a process that is the newest, 0 for one that the store must be asked about.
+func (r *Registry) current(known *runs, w Who) (uint64, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at := slices.IndexFunc(known.seen, func(o run) bool { return o.instance == w.Instance })
 	switch {
 	case known.frozen != "":
-		return 0, nil, frozenFault(known.frozen)
-	case at >= 0 && at == len(known.seen)-1:
-		return known.seen[at].generation, nil, nil
-	case at < 0:
-		return 0, nil, nil
+		return 0, frozenFault(known.frozen)
+	case known.instance == w.Instance:
+		return known.generation, nil
 	}
-	now := r.cfg.Now()
-	known.returns = append(slices.DeleteFunc(known.returns, func(t time.Time) bool { return now.Sub(t) > returnWindow }), now)
-	alarm := &Alarm{Tenant: w.Tenant, Site: w.Site, Connector: w.Connector, Why: "two processes use this connector's key"}
-	if len(known.returns) < returnLimit {
-		return 0, alarm, nil
-	}
-	alarm.Frozen, known.frozen = true, alarm.Why
-	return 0, alarm, frozenFault(known.frozen)
+	return 0, nil
 }
 
 func frozenFault(why string) error {

@@ -122,6 +122,7 @@ func (r *Registry) Leaving(tenant id.Tenant, siteID id.Site, link tunnel.Link) {
 	defer r.mu.Unlock()
 	if m := r.find(tenant, siteID, link); m != nil {
 		m.leaving = true
+		r.stir(place{tenant, siteID}, m.Connector)
 		if m.group != nil {
 			m.group.lanes.Remove(link)
 		}

@@ -21,6 +21,8 @@ type engine interface {
 	announce(ctx context.Context, t *tx) error
 	// each runs one statement for every set of arguments.
 	each(ctx context.Context, t *tx, text string, all [][]any) error
+	// clock is the expression for the time by the database's clock, milliseconds since 1970; empty where the edge's own will do.
+	clock() string
 	// listen calls heard whenever another process may have logged a change, until ctx ends.
 	listen(ctx context.Context, heard func())
 	// tidy purges what the engine keeps for itself.

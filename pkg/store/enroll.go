@@ -106,6 +106,12 @@ func (e enrolment) SetFrozen(ctx context.Context, tenant id.Tenant, c id.Connect
 		if _, err := tx.ExecContext(ctx, `UPDATE connectors SET frozen = $3 WHERE tenant = $1 AND id = $2`, tenant, c, why); err != nil {
 			return err
 		}
+		if why == "" {
+			_, err := tx.ExecContext(ctx, `UPDATE runs SET returned = 0 WHERE tenant = $1 AND connector = $2 AND returned <> 0`, tenant, c)
+			if err != nil {
+				return err
+			}
+		}
 		return tx.log(ctx, tenant, change.Connector, string(c))
 	})
 }

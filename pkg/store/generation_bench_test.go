@@ -17,11 +17,11 @@ func BenchmarkGenerationsAtOnce(b *testing.B) {
 		run(b, db, `INSERT INTO connectors (tenant, id, site, public_key, created, revoked, frozen, generation)
 			VALUES ('maple', $1, 'main', '', 0, 0, '', 0)`, fmt.Sprint(i))
 	}
-	for b.Loop() {
+	for process := 0; b.Loop(); process++ {
 		var all sync.WaitGroup
 		for i := range many {
 			all.Go(func() {
-				if _, err := db.Enroll().NextGeneration(b.Context(), id.Connector(fmt.Sprint(i))); err != nil {
+				if _, err := db.Enroll().JoinRun(b.Context(), id.Connector(fmt.Sprint(i)), fmt.Sprint(process)); err != nil {
 					b.Error(err)
 				}
 			})

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strconv"
 	"testing"
 
 	"github.com/sallyport-dev/sallyport/pkg/fault"
@@ -16,17 +17,20 @@ func TestGenerationsShareATransaction(t *testing.T) {
 			VALUES ('maple', $1, 'main', '', 0, $2, '', 6)`, c, c == "con_revoked")
 	}
 	var all []*issue
-	for _, c := range []id.Connector{"con_a", "con_unknown", "con_revoked", "con_b", "con_a"} {
-		all = append(all, &issue{connector: c, done: make(chan struct{})})
+	for i, c := range []id.Connector{"con_a", "con_unknown", "con_revoked", "con_b", "con_a", "con_a"} {
+		all = append(all, &issue{connector: c, instance: "process " + strconv.Itoa(i%5), done: make(chan struct{})})
 	}
 	db.generations.asked = append(db.generations.asked, all...)
 	if err := (enrolment{db}).issue(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []int64{7, 0, 0, 7, 8} {
-		if !all[i].answered() || all[i].generation != want || (all[i].err == nil) != (want != 0) {
-			t.Errorf("%s: generation %d, %v; want %d, with the first transaction", all[i].connector, all[i].generation, all[i].err, want)
+	for i, want := range []uint64{7, 0, 0, 7, 8, 9} {
+		if !all[i].answered() || all[i].run.Generation != want || (all[i].err == nil) != (want != 0) {
+			t.Errorf("%s: generation %d, %v; want %d, with the first transaction", all[i].connector, all[i].run.Generation, all[i].err, want)
 		}
+	}
+	if all[5].run.Returns != 1 {
+		t.Error("a process that came back is not told apart")
 	}
 	if !fault.Is(all[1].err, fault.NotFound) || !fault.Is(all[2].err, fault.Denied) {
 		t.Error("one unknown, one revoked:", all[1].err, all[2].err)
@@ -39,7 +43,7 @@ func TestGenerationWaitIsBounded(t *testing.T) {
 	db.generations.turn <- struct{}{}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := (enrolment{db}).NextGeneration(ctx, "con_a"); err == nil {
+	if _, err := (enrolment{db}).JoinRun(ctx, "con_a", "a"); err == nil {
 		t.Fatal("a number for a caller that had gone")
 	}
 	if n := len(db.generations.take()); n != 0 {

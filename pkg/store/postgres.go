@@ -242,6 +242,11 @@ func (*postgresEngine) announce(ctx context.Context, t *tx) error {
 	return err
 }
 
+// clock goes on within a transaction.
+func (*postgresEngine) clock() string {
+	return `(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint`
+}
+
 // each sends all of them before it reads the first answer: one way to the server and back.
 func (*postgresEngine) each(ctx context.Context, t *tx, text string, all [][]any) error {
 	batch := &pgx.Batch{}

@@ -100,6 +100,7 @@ func (*sqliteEngine) writing(ctx context.Context, _ id.Tenant) (context.Context,
 func (*sqliteEngine) again(context.Context, int, error) bool    { return false }
 func (*sqliteEngine) settle(_ context.Context, err error) error { return err }
 func (*sqliteEngine) announce(context.Context, *tx) error       { return nil }
+func (*sqliteEngine) clock() string                             { return "" }
 func (*sqliteEngine) listen(ctx context.Context, _ func())      { <-ctx.Done() }
 
 func (*sqliteEngine) tidy(context.Context, func(context.Context, string, int64) error) error {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/pkg/audit"
 	"github.com/sallyport-dev/sallyport/pkg/change"
+	"github.com/sallyport-dev/sallyport/pkg/cluster"
 	"github.com/sallyport-dev/sallyport/pkg/enroll"
 	"github.com/sallyport-dev/sallyport/pkg/identity"
 	"github.com/sallyport-dev/sallyport/pkg/identity/emailotp"
@@ -145,6 +146,7 @@ func (db *DB) Enroll() enroll.Store         { return enrolment{db} }
 func (db *DB) Codes() emailotp.Store        { return codes{db} }
 func (db *DB) Ingress() tenant.IngressStore { return ingressRules{db} }
 func (db *DB) Changes() change.Log          { return changes{db} }
+func (db *DB) Cluster() cluster.Store       { return edges{db} }
 
 var (
 	_ tenant.Store       = tenants{}
@@ -156,4 +158,5 @@ var (
 	_ enroll.Store       = enrolment{}
 	_ emailotp.Store     = codes{}
 	_ change.Log         = changes{}
+	_ cluster.Store      = edges{}
 )

@@ -7,8 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport-dev/sallyport/pkg/audit"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
@@ -50,17 +53,13 @@ func openAs(t testing.TB, config store.Config) *store.DB {
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T) storetest.Stores {
-		config := store.Config{Path: filepath.Join(t.TempDir(), "edge.db")}
-		return stores(config, openAs(t, config))
+		return stores(t, store.Config{Path: filepath.Join(t.TempDir(), "edge.db")}, new(atomic.Int64))
 	})
 }
 
 func TestConformancePostgreSQL(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, func(t *testing.T) storetest.Stores {
-		config := onPostgres(t)
-		return stores(config, openAs(t, config))
-	})
+	storetest.Run(t, func(t *testing.T) storetest.Stores { return stores(t, onPostgres(t), new(atomic.Int64)) })
 }
 
 // onPostgres is an empty database.
@@ -68,10 +67,19 @@ func onPostgres(t testing.TB) store.Config {
 	return store.Config{PostgreSQL: store.PostgreSQL{URL: pgtest.Database(t)}}
 }
 
-func stores(config store.Config, db *store.DB) storetest.Stores {
+// stores opens a store whose clock, where it is the edge's, is ahead by what was added to later.
+func stores(t *testing.T, config store.Config, later *atomic.Int64) storetest.Stores {
+	t.Helper()
+	config.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	db := openAs(t, config)
 	return storetest.Stores{
 		Tenants: db.Tenants(), Identity: db.Identity(), Sessions: db.Sessions(), Keys: db.Keys(), Services: db.Services(),
-		Audit: db.Audit(), Enroll: db.Enroll(), Ingress: db.Ingress(), Codes: db.Codes(), Changes: db.Changes(),
+		Audit: db.Audit(), Enroll: db.Enroll(), Ingress: db.Ingress(), Codes: db.Codes(), Changes: db.Changes(), Cluster: db.Cluster(),
+		Later: func(t *testing.T, by time.Duration) {
+			if later.Add(int64(by)); db.Shared() {
+				ago(t, config.PostgreSQL.URL, by)
+			}
+		},
 		Reopen: func(t *testing.T) storetest.Stores {
 			if err := db.Check(t.Context()); err != nil {
 				t.Error(err)
@@ -79,8 +87,21 @@ func stores(config store.Config, db *store.DB) storetest.Stores {
 			if err := db.Close(); err != nil {
 				t.Error(err)
 			}
-			return stores(config, openAs(t, config))
+			return stores(t, config, later)
 		},
+	}
+}
+
+// ago has all heartbeats have been earlier: the clock of PostgreSQL cannot be moved.
+func ago(t *testing.T, url string, by time.Duration) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	if _, err := conn.Exec(t.Context(), `UPDATE edges SET expires = expires - $1`, by.Milliseconds()); err != nil {
+		t.Fatal(err)
 	}
 }
 

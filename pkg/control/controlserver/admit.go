@@ -209,8 +209,8 @@ func revokedReason() tunnel.Reason {
 func (s *Server) register(ctx context.Context, a *admission) error {
 	c := a.connector
 	who := registry.Who{Tenant: c.Tenant, Site: c.Site, Connector: c.ID, Instance: a.hello.GetInstance()}
-	generation, err := s.cfg.Registry.Generation(ctx, who, func(ctx context.Context) (uint64, error) {
-		return s.cfg.Enroll.NextGeneration(ctx, c.ID)
+	generation, err := s.cfg.Registry.Generation(ctx, who, func(ctx context.Context) (enroll.Run, error) {
+		return s.cfg.Enroll.JoinRun(ctx, c.ID, who.Instance)
 	})
 	if fault.Is(err, fault.Denied) {
 		return frozen(err)

@@ -120,6 +120,7 @@ type shelf struct {
 	mu         sync.Mutex
 	connectors map[id.Connector]enroll.Connector
 	generation uint64
+	newest     string // instance
 	onNext     func()
 	invites    map[string]enroll.Invite
 }
@@ -134,15 +135,18 @@ func (s *shelf) Connector(_ context.Context, c id.Connector) (enroll.Connector, 
 	return known, nil
 }
 
-func (s *shelf) NextGeneration(context.Context, id.Connector) (uint64, error) {
+func (s *shelf) JoinRun(_ context.Context, _ id.Connector, instance string) (enroll.Run, error) {
 	s.mu.Lock()
-	s.generation++
-	next, hook := s.generation, s.onNext
+	if s.newest != instance {
+		s.generation++
+		s.newest = instance
+	}
+	run, hook := enroll.Run{Generation: s.generation}, s.onNext
 	s.mu.Unlock()
 	if hook != nil {
 		hook()
 	}
-	return next, nil
+	return run, nil
 }
 
 func (s *shelf) change(c id.Connector, f func(*enroll.Connector)) {

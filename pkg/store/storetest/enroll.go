@@ -83,27 +83,68 @@ func testGenerations(t *testing.T, s Stores) {
 	c := connector(t, s, maple)
 	var mu sync.Mutex
 	seen := make(map[uint64]bool)
-	race(t, func(int) error {
-		g, err := s.Enroll.NextGeneration(ctx, c.ID)
+	race(t, func(i int) error {
+		run, err := s.Enroll.JoinRun(ctx, c.ID, name("process", i))
 		mu.Lock()
 		defer mu.Unlock()
-		if seen[g] {
-			t.Errorf("generation %d issued twice", g)
+		if seen[run.Generation] || run.Returns != 0 {
+			t.Errorf("generation %d issued twice, or a new process taken for one that came back (%d)", run.Generation, run.Returns)
 		}
-		seen[g] = true
+		seen[run.Generation] = true
 		return err
 	})
 	s = s.Reopen(t)
-	g, err := s.Enroll.NextGeneration(ctx, c.ID)
+	run, err := s.Enroll.JoinRun(ctx, c.ID, "after the restart")
 	must(t, err)
 	for earlier := range seen {
-		if g <= earlier {
-			t.Errorf("generation %d after a restart, %d was issued before", g, earlier)
+		if run.Generation <= earlier {
+			t.Errorf("generation %d after a restart, %d was issued before", run.Generation, earlier)
 		}
 	}
-	_, err = s.Enroll.NextGeneration(ctx, id.NewConnector())
+	_, err = s.Enroll.JoinRun(ctx, id.NewConnector(), "a")
 	wantCode(t, "an unknown connector", err, fault.NotFound)
 	must(t, s.Enroll.RevokeConnector(ctx, maple, c.ID, moment))
-	_, err = s.Enroll.NextGeneration(ctx, c.ID)
+	_, err = s.Enroll.JoinRun(ctx, c.ID, "a")
 	wantCode(t, "a revoked connector", err, fault.Denied)
+}
+
+// One process has one number, whichever edges it reaches at once.
+func testRunRace(t *testing.T, s Stores) {
+	seedTenant(t, s, maple)
+	c := connector(t, s, maple)
+	race(t, func(int) error {
+		run, err := s.Enroll.JoinRun(t.Context(), c.ID, "a")
+		if run != (enroll.Run{Generation: 1}) {
+			t.Errorf("one process got %+v", run)
+		}
+		return err
+	})
+}
+
+// A process that comes back after another one shows a copied key.
+func testRuns(t *testing.T, s Stores) {
+	seedTenant(t, s, maple)
+	c, other := connector(t, s, maple), connector(t, s, maple)
+	join := func(c enroll.Connector, instance string, want enroll.Run) {
+		t.Helper()
+		run, err := s.Enroll.JoinRun(t.Context(), c.ID, instance)
+		must(t, err)
+		same(t, instance, want, run)
+	}
+	join(c, "a", enroll.Run{Generation: 1})
+	join(other, "a", enroll.Run{Generation: 1}) // instances are a connector's own
+	join(c, "b", enroll.Run{Generation: 2})
+	s = s.Reopen(t)
+	join(c, "b", enroll.Run{Generation: 2})
+	join(c, "a", enroll.Run{Generation: 3, Returns: 1})
+	join(c, "a", enroll.Run{Generation: 3})
+	join(c, "b", enroll.Run{Generation: 4, Returns: 2})
+	must(t, s.Enroll.SetFrozen(t.Context(), maple, c.ID, "the key is in use twice"))
+	must(t, s.Enroll.SetFrozen(t.Context(), maple, c.ID, ""))
+	join(c, "a", enroll.Run{Generation: 5, Returns: 1})
+	for i := range 40 { // those before are forgotten at some time
+		join(c, name("restart", i), enroll.Run{Generation: uint64(6 + i)})
+	}
+	join(c, "a", enroll.Run{Generation: 46})
+	join(other, "b", enroll.Run{Generation: 2})
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/pkg/audit"
 	"github.com/sallyport-dev/sallyport/pkg/change"
+	"github.com/sallyport-dev/sallyport/pkg/cluster"
 	"github.com/sallyport-dev/sallyport/pkg/enroll"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
@@ -38,6 +39,9 @@ type Stores struct {
 	Ingress  tenant.IngressStore
 	Codes    emailotp.Store
 	Changes  change.Log
+	Cluster  cluster.Store
+	// Later has the clock that leases are measured by go on; nil where it cannot.
+	Later func(t *testing.T, by time.Duration)
 	// Reopen closes the database and opens it again, as after a restart.
 	Reopen func(t *testing.T) Stores
 }
@@ -63,6 +67,8 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		{"Enrolment", testEnrolment},
 		{"EnrolmentRace", testEnrolmentRace},
 		{"Generations", testGenerations},
+		{"Runs", testRuns},
+		{"RunRace", testRunRace},
 		{"Ingress", testIngress},
 		{"IngressRace", testIngressRace},
 		{"Codes", testCodes},
@@ -77,6 +83,9 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		{"RecordsFailure", testRecordsFailure},
 		{"Changes", testChanges},
 		{"ChangesRace", testChangesRace},
+		{"Edges", testEdges},
+		{"Leases", testLeases},
+		{"Lapse", testLapse},
 		{"TenantIsolation", testIsolation},
 		{"Durability", testDurability},
 	} {

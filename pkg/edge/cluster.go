@@ -1,0 +1,51 @@
+package edge
+
+import (
+	"context"
+	"fmt"
+
+	"go.uber.org/zap"
+
+	"github.com/sallyport-dev/sallyport/pkg/build"
+	"github.com/sallyport-dev/sallyport/pkg/cluster"
+	"github.com/sallyport-dev/sallyport/pkg/wire"
+)
+
+// assembleCluster makes this edge one of several; without cluster.listen it is alone, and members and heart are nil.
+func (e *Edge) assembleCluster(context.Context) error {
+	c := e.config.Cluster
+	if !c.Enabled() {
+		return nil
+	}
+	name, err := cluster.EdgeName(e.config.StateDir, c.Edge, e.config.Host)
+	if err != nil {
+		return err
+	}
+	address := c.Advertise
+	if address == "" {
+		address = c.Listen
+	}
+	e.members = cluster.NewMembers(name)
+	e.heart = cluster.NewHeart(cluster.HeartConfig{
+		Store: e.store.Cluster(), Members: e.members, Registry: e.registry, Logger: e.logger, Metrics: e.metrics,
+		Self: cluster.Peer{
+			ID: name, Address: address, URL: e.url(), Weight: max(c.Weight, 1), Software: build.Version(), Protocol: wire.Version,
+		},
+	})
+	e.logger.Info("one of several edges", zap.String("edge", string(name)), zap.String("address", address))
+	return nil
+}
+
+// url is where connectors reach this edge.
+func (e *Edge) url() string {
+	return fmt.Sprintf("https://%s%s", e.config.Host, e.config.port(e.Addr()))
+}
+
+// membership keeps this edge known to the others until ctx ends.
+func (e *Edge) membership(ctx context.Context) error {
+	if e.heart == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return e.heart.Run(ctx)
+}
