@@ -86,14 +86,17 @@ func newDialers(cfg Config, target tunnel.Target) dialers {
 		overTCP = &wslink.Dialer{}
 	}
 	tcp := func(ctx context.Context) (tunnel.Link, error) { return overTCP.Dial(ctx, target) }
+	large := target
+	large.Bulk = true
+	bulk := func(ctx context.Context) (tunnel.Link, error) { return overTCP.Dial(ctx, large) }
 	quic := func(ctx context.Context) (tunnel.Link, error) { return overQUIC.Dial(ctx, target) }
 	switch cfg.Transport {
 	case TransportQUIC:
 		return dialers{fast: quic}
 	case TransportWebSocket:
-		return dialers{fast: tcp, bulk: tcp}
+		return dialers{fast: tcp, bulk: bulk}
 	}
-	return dialers{bulk: tcp, better: quic, fast: func(ctx context.Context) (tunnel.Link, error) {
+	return dialers{bulk: bulk, better: quic, fast: func(ctx context.Context) (tunnel.Link, error) {
 		return tunnel.Race(ctx, target, overQUIC, overTCP, quicLead)
 	}}
 }

@@ -24,6 +24,8 @@ type Target struct {
 	Proxy func(address string) (func(ctx context.Context, network, address string) (net.Conn, error), error)
 	// Known remembers where the edge was, for when DNS is down; nil does without.
 	Known *Addresses
+	// Bulk says that the link is for bulk bodies alone: both ends of it take larger windows.
+	Bulk bool
 }
 
 // HostPort returns where to connect to.

@@ -88,11 +88,16 @@ func Run(t *testing.T, m Make) {
 		{"ended links refuse", testEnded},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			emptyPools()
-			synctest.Test(t, func(t *testing.T) { c.test(t, m) })
-			emptyPools()
+			Bubble(t, func(t *testing.T) { c.test(t, m) })
 		})
 	}
+}
+
+// Bubble is synctest.Test for links.
+func Bubble(t *testing.T, test func(t *testing.T)) {
+	emptyPools()
+	synctest.Test(t, test)
+	emptyPools()
 }
 
 // emptyPools empties every sync.Pool: what no one has used for two collections is gone. yamux pools timers in a package

@@ -26,7 +26,7 @@ func Accept(w http.ResponseWriter, r *http.Request, conf Config) (tunnel.Link, e
 		http.Error(w, why, status)
 		return nil, errRefused
 	}
-	conf = conf.withDefaults(fewStreams, manyStreams)
+	conf = conf.withDefaults(fewStreams, manyStreams, r.Header.Get(LaneField) == LaneBulk)
 	hijacked := &hijacker{ResponseWriter: w, limit: conf.WriteLimit, ask: conf.Congestion}
 	ws, err := websocket.Accept(hijacked, r, &websocket.AcceptOptions{
 		Subprotocols:    []string{Subprotocol},

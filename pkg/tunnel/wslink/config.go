@@ -23,6 +23,9 @@ import (
 const (
 	Path        = "/.sallyport/tunnel"
 	Subprotocol = "sallyport.v1"
+	// LaneField is how the side that dials says in the handshake's request what the link is for, LaneBulk: the windows of
+	// streams are chosen before Hello is there. Without the field, or with any other value, the link is shared.
+	LaneField, LaneBulk = "Sallyport-Lane", "bulk"
 )
 
 // What Config.Congestion may be, beside any other name that the kernel knows.
@@ -45,8 +48,9 @@ type Config struct {
 	// 4,096 and opens 256, the side that accepted takes 256 and opens 4,096. A quarter more is taken, because the two
 	// sides see a stream end at different times.
 	MaxIncoming, MaxOutgoing int
-	// Window is the receive window of a stream; default 1 MiB, right where small exchanges share the link. A link for
-	// bulk alone may take 4 MiB.
+	// Window is the receive window of a stream; default 1 MiB, right where small exchanges share the link, and 6 MiB on a
+	// link for bulk alone (LaneField): yamux announces room when half of it is free, and on a line that loses packets what
+	// arrives stands still for a round trip or two each time.
 	Window uint32
 	// Congestion is the TCP congestion control to ask the kernel for, on this link's socket alone; default "bbr", which keeps
 	// its rate on lines that lose packets at random. "system" leaves the system's. What is not to be had is left.
@@ -54,6 +58,8 @@ type Config struct {
 }
 
 const (
+	sharedWindow, bulkWindow = 1 << 20, 6 << 20
+
 	manyStreams = 4096
 	fewStreams  = 256
 	// backlog is how many streams may be on their way to the peer, opened and not yet seen there; yamux holds room for as many
@@ -72,7 +78,7 @@ const (
 	yamuxLimit = 30 * time.Second
 )
 
-func (c Config) withDefaults(incoming, outgoing int) Config {
+func (c Config) withDefaults(incoming, outgoing int, bulk bool) Config {
 	c.Ping = orDefault(c.Ping, 3*time.Second)
 	c.Silence = orDefault(c.Silence, 7*time.Second)
 	c.WriteLimit = orDefault(c.WriteLimit, 4*time.Second)
@@ -84,7 +90,11 @@ func (c Config) withDefaults(incoming, outgoing int) Config {
 	case CongestionSystem:
 		c.Congestion = ""
 	}
-	c.Window = max(orDefault(c.Window, 1<<20), 256<<10)
+	window := uint32(sharedWindow)
+	if bulk {
+		window = bulkWindow
+	}
+	c.Window = max(orDefault(c.Window, window), 256<<10)
 	return c
 }
 

@@ -59,7 +59,7 @@ func (d *Dialer) Dial(ctx context.Context, target tunnel.Target) (tunnel.Link, e
 type connectFunc = func(ctx context.Context, network, address string) (net.Conn, error)
 
 func (d *Dialer) dialAddress(ctx context.Context, target tunnel.Target, connect connectFunc, address string) (_ tunnel.Link, err error) {
-	conf := d.Config.withDefaults(manyStreams, fewStreams)
+	conf := d.Config.withDefaults(manyStreams, fewStreams, target.Bulk)
 	tlsConf := target.ClientTLS("http/1.1")
 	tlsConf.DynamicRecordSizingDisabled = true // small first records help browsers, and split our frames
 	socket, err := connect(ctx, "tcp", address)
@@ -107,6 +107,7 @@ func upgrade(ctx context.Context, target tunnel.Target, serverName string, c net
 	}
 	ws, resp, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{ //nolint:bodyclose // Dial leaves none to close
 		HTTPClient:      client,
+		HTTPHeader:      lane(target.Bulk),
 		Subprotocols:    []string{Subprotocol},
 		CompressionMode: websocket.CompressionDisabled, // the streams carry secrets beside what others choose
 	})
@@ -120,6 +121,14 @@ func upgrade(ctx context.Context, target tunnel.Target, serverName string, c net
 		return nil, &tunnel.ClosedError{Reason: tunnel.Reason{Code: tunnel.ReasonProtocol, Message: "this is a WebSocket, but no tunnel"}}
 	}
 	return ws, nil
+}
+
+// lane is what the handshake says of the link's purpose.
+func lane(bulk bool) http.Header {
+	if !bulk {
+		return nil
+	}
+	return http.Header{LaneField: {LaneBulk}}
 }
 
 func http1() *http.Protocols {

@@ -8,7 +8,9 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -26,7 +28,61 @@ func TestLinkOverTCP(t *testing.T) { linktest.RunReal(t, overTCP) }
 func inMemory(t testing.TB) *linktest.Pair {
 	wire, dialer, listener := linktest.NewPipe()
 	d := &wslink.Dialer{Connect: func(context.Context, string, string) (net.Conn, error) { return dialer, nil }}
-	return pair(t, d, linktest.Listen(listener), "memory:443", wire)
+	return pair(t, d, linktest.Listen(listener), tunnel.Target{Address: "memory:443"}, wire)
+}
+
+// TestWindows: a stream of a link for bulk alone takes 6 MiB that nobody has read yet, one of a shared link 1 MiB.
+func TestWindows(t *testing.T) {
+	for name, want := range map[string]int{"shared": 1 << 20, "bulk": 6 << 20} {
+		t.Run(name, func(t *testing.T) {
+			linktest.Bubble(t, func(t *testing.T) {
+				wire, dialer, listener := linktest.NewPipe()
+				d := &wslink.Dialer{Connect: func(context.Context, string, string) (net.Conn, error) { return dialer, nil }}
+				p := pair(t, d, linktest.Listen(listener), tunnel.Target{Address: "memory:443", Bulk: want > 1<<20}, wire)
+				for _, ends := range [][2]tunnel.Link{{p.Dialed, p.Accepted}, {p.Accepted, p.Dialed}} {
+					ends[0].Admit()
+					ends[1].Admit()
+					if got := unread(t, ends[0], ends[1]); got < want || got > want+256<<10 {
+						t.Errorf("%d bytes left, want %d", got, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// unread is how many bytes a stream takes of which only the first is read.
+func unread(t *testing.T, from, to tunnel.Link) int {
+	t.Helper()
+	out, err := from.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sent atomic.Int64
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for piece := make([]byte, 16<<10); ; {
+			n, err := out.Write(piece)
+			sent.Add(int64(n))
+			if err != nil {
+				return
+			}
+		}
+	}()
+	in, err := to.Accept(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(time.Second) // of fake time
+	got := int(sent.Load())
+	out.Reset(tunnel.ResetCancelled)
+	in.Reset(tunnel.ResetCancelled)
+	<-ended
+	return got
 }
 
 func overTCP(t testing.TB) *linktest.Pair {
@@ -40,7 +96,7 @@ func overTCP(t testing.TB) *linktest.Pair {
 		wire.dialed, err = nd.DialContext(ctx, network, address)
 		return wire.dialed, err
 	}}
-	return pair(t, d, wire, l.Addr().String(), wire)
+	return pair(t, d, wire, tunnel.Target{Address: l.Addr().String()}, wire)
 }
 
 // sockets are real ones; they can only be killed.
@@ -93,11 +149,12 @@ func serve(t testing.TB, l net.Listener, conf *tls.Config) <-chan any {
 	return results
 }
 
-func pair(t testing.TB, d *wslink.Dialer, l net.Listener, address string, wire linktest.Wire) *linktest.Pair {
+func pair(t testing.TB, d *wslink.Dialer, l net.Listener, target tunnel.Target, wire linktest.Wire) *linktest.Pair {
 	t.Helper()
 	server, client := linktest.TLS(t)
 	results := serve(t, l, server)
-	dialed, err := d.Dial(t.Context(), tunnel.Target{Address: address, TLS: client})
+	target.TLS = client
+	dialed, err := d.Dial(t.Context(), target)
 	if err != nil {
 		t.Fatal(err)
 	}
