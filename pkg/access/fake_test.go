@@ -82,6 +82,14 @@ func (w *world) CreateKey(_ context.Context, k token.Key) error {
 	w.keys = append(w.keys, k)
 	return nil
 }
+func (w *world) RotateKey(ctx context.Context, k token.Key, notAfter, retired time.Time) error {
+	for i := range w.keys {
+		if w.keys[i].Kind == k.Kind {
+			w.keys[i].NotAfter, w.keys[i].Retired = notAfter, retired
+		}
+	}
+	return w.CreateKey(ctx, k)
+}
 func (w *world) Keys(context.Context) ([]token.Key, error) { return w.keys, nil }
 
 var errAway = errors.New("the store is away")

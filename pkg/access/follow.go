@@ -41,12 +41,16 @@ func (a *Access) changed(ctx context.Context, c change.Change) error {
 	case change.App:
 		return a.appChanged(ctx, c.Tenant, id.App(c.ID))
 	case change.Key:
-		// A key may have been withdrawn: what it signed is checked again.
-		a.logins.drop(func(loginKey) bool { return true }, func(l *login) bool { l.checked.Store(nil); return true })
-		a.machines.drop(func(machineKey) bool { return true }, func(*machine) bool { return true })
-		a.assertions.drop(func(assertionKey) bool { return true })
+		a.KeysChanged()
 	}
 	return nil
+}
+
+// KeysChanged has everything checked again that a key signed: one may have been withdrawn. Call it when Keys have changed.
+func (a *Access) KeysChanged() {
+	a.logins.drop(func(loginKey) bool { return true }, func(l *login) bool { l.checked.Store(nil); return true })
+	a.machines.drop(func(machineKey) bool { return true }, func(*machine) bool { return true })
+	a.assertions.drop(func(assertionKey) bool { return true })
 }
 
 func (a *Access) sessionChanged(ctx context.Context, t id.Tenant, s id.Session) {

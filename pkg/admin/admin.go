@@ -49,6 +49,7 @@ type Config struct {
 	Connectors enroll.Store
 	Inviter    Inviter
 	Minter     Minter
+	Rotator    Rotator
 	// Mail is nil when no mail server is configured; what needs it says so then.
 	Mail  Sender
 	Texts mail.Texts

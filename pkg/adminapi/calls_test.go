@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/testing/protocmp"
@@ -257,4 +258,37 @@ func mustJSON(t *testing.T, v any) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+func TestKeysAreRotated(t *testing.T) {
+	w := serve(t)
+	ctx := t.Context()
+	if _, err := w.RotateKeys(ctx, &adminv1.RotateKeysRequest{Kinds: []string{"root"}}); connect.CodeOf(err) != connect.CodeInvalidArgument {
+		t.Errorf("the root key: %v", err)
+	}
+	if _, err := w.RotateKeys(ctx, &adminv1.RotateKeysRequest{Kinds: []string{"access", "access"}}); connect.CodeOf(err) != connect.CodeInvalidArgument {
+		t.Errorf("one kind twice: %v", err)
+	}
+	resp, err := w.RotateKeys(ctx, &adminv1.RotateKeysRequest{Kinds: []string{"assertion"}})
+	if err != nil || len(resp.Kinds) != 1 {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	if resp, err = w.RotateKeys(ctx, &adminv1.RotateKeysRequest{Emergency: true}); err != nil || len(resp.Kinds) != 5 {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	keys, err := w.db.Keys().Keys(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := map[token.Kind]int{}
+	for _, k := range keys {
+		if time.Now().Before(k.Retired) {
+			good[k.Kind]++
+		}
+	}
+	for _, kind := range token.Rotated() {
+		if good[kind] != 1 {
+			t.Errorf("%d keys of kind %s verify", good[kind], kind)
+		}
+	}
 }

@@ -84,7 +84,7 @@ func serve(t *testing.T, change ...func(*admin.Config)) *world {
 	w.openStore(t)
 	config := admin.Config{
 		Tenants: w.db.Tenants(), Identity: w.db.Identity(), Sessions: w.db.Sessions(), Tokens: w.db.Services(),
-		Connectors: w.db.Enroll(), Inviter: enroll.NewService(w.db.Enroll(), time.Now), Minter: w.keys, Mail: w.post,
+		Connectors: w.db.Enroll(), Inviter: enroll.NewService(w.db.Enroll(), time.Now), Minter: w.keys, Rotator: w.keys, Mail: w.post,
 		Texts: mail.English(), Links: registry.New(registry.Config{Logger: logger, Metrics: metric.New()}), EdgeHost: "edge.example",
 		Rules: w.db.Ingress(), Running: noLinks{},
 		EdgeURL: "https://edge.example:8443", Port: ":8443", Logger: logger,

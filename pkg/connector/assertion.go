@@ -24,6 +24,7 @@ type assertions struct {
 	now      func() time.Time // the edge's clock
 
 	mu         sync.Mutex // guards all below
+	epoch      uint64     // of the verifier's keys, when what is held was verified
 	held       map[[sha256.Size]byte]verified
 	sessions   map[string]time.Time // session → when it was revoked, by the edge's clock
 	principals map[string]time.Time
@@ -45,8 +46,12 @@ func newAssertions(v token.Verifier, now func() time.Time) *assertions {
 // verify returns the claims of an assertion that holds now and is what is wanted.
 func (a *assertions) verify(raw string, want token.Expect) (token.Claims, error) {
 	key := sha256.Sum256([]byte(raw))
-	now := a.now()
+	now, epoch := a.now(), a.keysEpoch()
 	a.mu.Lock()
+	if a.epoch != epoch { // a key may have been withdrawn
+		clear(a.held)
+		a.epoch = epoch
+	}
 	known, ok := a.held[key]
 	a.mu.Unlock()
 	if ok && known.want == want && now.Before(known.claims.Expires) {
@@ -61,8 +66,17 @@ func (a *assertions) verify(raw string, want token.Expect) (token.Claims, error)
 	if len(a.held) >= maxVerified {
 		a.shrink(now)
 	}
-	a.held[key] = verified{claims, want}
+	if a.epoch == epoch {
+		a.held[key] = verified{claims, want}
+	}
 	return claims, nil
+}
+
+func (a *assertions) keysEpoch() uint64 {
+	if aging, ok := a.verifier.(token.Aging); ok {
+		return aging.Epoch()
+	}
+	return 0
 }
 
 // shrink forgets what has expired, and everything if that is not enough: it can all be verified again.

@@ -135,6 +135,8 @@ func (e *Edge) openStore(ctx context.Context) (err error) {
 	if e.keyring, err = token.NewKeyring(ctx, e.store.Keys(), time.Now); err != nil {
 		return fmt.Errorf("signing keys: %w", err)
 	}
+	// Before all others: what they verify again after a key was withdrawn must not be by the keys of before.
+	e.follower.Subscribe("keys", []change.Kind{change.Key}, e.keysChanged)
 	e.recorder = audit.NewRecorder(e.store.Audit(), audit.RecorderConfig{Metrics: e.metrics}, e.logger)
 	return nil
 }

@@ -50,6 +50,15 @@ func (e *Edge) assembleRequests(context.Context) (err error) {
 	return nil
 }
 
+// keysChanged reads the signing keys again, and has forgotten what the ones before verified.
+func (e *Edge) keysChanged(ctx context.Context, _ []change.Change) error {
+	if err := e.keyring.Reload(ctx); err != nil {
+		return err
+	}
+	e.access.KeysChanged()
+	return nil
+}
+
 func (e *Edge) publicPort() (int, error) {
 	text := strings.TrimPrefix(e.config.port(e.Addr()), ":")
 	if text == "" {

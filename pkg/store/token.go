@@ -127,6 +127,37 @@ func (s keys) CreateKey(ctx context.Context, k token.Key) error {
 	})
 }
 
+func (s keys) RotateKey(ctx context.Context, k token.Key, notAfter, retired time.Time) error {
+	sealed, err := s.db.sealer.Seal(keyPurpose(k.Kind), k.Seed)
+	if err != nil {
+		return err
+	}
+	return s.db.update(ctx, everyTenant, func(ctx context.Context, tx *tx) error {
+		var last int64
+		err := tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(number), 0) FROM signing_keys WHERE kind = $1`, k.Kind).Scan(&last)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE signing_keys SET
+				not_after = CASE WHEN not_after = 0 OR not_after > $2 THEN $2 ELSE not_after END,
+				retired = CASE WHEN retired = 0 OR retired > $3 THEN $3 ELSE retired END
+			WHERE kind = $1`, k.Kind, millis(notAfter), millis(retired))
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO signing_keys (kind, number, id, seed, created, not_after, retired)
+			VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+			k.Kind, last+1, k.ID, sealed, millis(k.Created), millis(k.NotAfter), millis(k.Retired))
+		if taken(err) {
+			return fault.New(fault.Conflict, "somebody else replaces a key of kind %s just now: look whether that will do", k.Kind)
+		}
+		if err != nil {
+			return err
+		}
+		return tx.log(ctx, "", change.Key, k.ID)
+	})
+}
+
 func takenKey(kind token.Kind) error {
 	return fault.New(fault.Exists, "a key of kind %s is current already", kind)
 }

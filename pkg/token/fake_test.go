@@ -28,6 +28,23 @@ func (s *keyShelf) CreateKey(_ context.Context, k Key) error {
 	return nil
 }
 
+func (s *keyShelf) RotateKey(_ context.Context, k Key, notAfter, retired time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.keys {
+		if o := &s.keys[i]; o.Kind == k.Kind {
+			if notAfter.Before(o.NotAfter) {
+				o.NotAfter = notAfter
+			}
+			if retired.Before(o.Retired) {
+				o.Retired = retired
+			}
+		}
+	}
+	s.keys = append(s.keys, k)
+	return nil
+}
+
 func (s *keyShelf) Keys(context.Context) ([]Key, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,7 +1,6 @@
 package token
 
 import (
-	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -49,6 +48,17 @@ type signer struct {
 	private  ed25519.PrivateKey
 	created  time.Time
 	notAfter time.Time
+	// learned is when this edge learned of a key that another or it has made since it started; zero for those that it found then.
+	learned time.Time
+}
+
+// ready is from when on the key signs: every verifier has had time to learn it. By this edge's own clock where that is possible, for
+// those of others may be minutes off.
+func (s *signer) ready() time.Time {
+	if !s.learned.IsZero() {
+		return s.learned.Add(activation)
+	}
+	return s.created.Add(activation)
 }
 
 // signed lists the kinds that have keys of their own at the edge. LinkProof is signed by connectors, KeySet by the root.
@@ -84,6 +94,9 @@ func (k *Keyring) Reload(ctx context.Context) error {
 	held, err := build(stored)
 	if err != nil {
 		return err
+	}
+	if before := k.held.Load(); before != nil {
+		held.learn(before, k.now())
 	}
 	k.held.Store(held)
 	return nil
@@ -142,11 +155,23 @@ func build(stored []Key) (*keys, error) {
 		held.public[s.Kind][s.ID] = public
 	}
 	for _, list := range held.byKind {
-		slices.SortFunc(list, func(a, b signer) int {
-			return cmp.Or(b.created.Compare(a.created), cmp.Compare(a.id, b.id)) // newest first
-		})
+		slices.Reverse(list) // newest first
 	}
 	return held, nil
+}
+
+// learn notes which keys were not there before.
+func (k *keys) learn(before *keys, now time.Time) {
+	for kind, list := range k.byKind {
+		for i := range list {
+			old := slices.IndexFunc(before.byKind[kind], func(s signer) bool { return s.id == list[i].id })
+			if old < 0 {
+				list[i].learned = now
+			} else {
+				list[i].learned = before.byKind[kind][old].learned
+			}
+		}
+	}
 }
 
 // pick chooses the key that signs a kind at now: the newest that every verifier has had time to learn.
@@ -157,7 +182,7 @@ func (k *keys) pick(kind Kind, now time.Time) (signer, error) {
 		switch {
 		case !now.Before(s.notAfter.Add(overdue)):
 			continue
-		case now.Before(s.created.Add(activation)):
+		case now.Before(s.ready()):
 			if fresh == nil {
 				fresh = s
 			}

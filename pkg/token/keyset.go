@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -100,8 +101,9 @@ func (k *Keyring) JWKS(kinds ...Kind) []byte {
 type Pinned struct {
 	root ed25519.PublicKey
 
-	mu   sync.RWMutex // guards sets
-	sets map[Kind]pinnedSet
+	mu    sync.RWMutex // guards all below
+	sets  map[Kind]pinnedSet
+	epoch uint64 // counts the changes of keys
 }
 
 type pinnedSet struct {
@@ -135,8 +137,12 @@ func (p *Pinned) Update(raw string, now time.Time) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if held, ok := p.sets[set.Kind]; ok && fresh.issued.Before(held.issued) {
+	held, ok := p.sets[set.Kind]
+	if ok && fresh.issued.Before(held.issued) {
 		return refused(ErrOlder)
+	}
+	if !maps.EqualFunc(held.keys, fresh.keys, publicKey.same) {
+		p.epoch++
 	}
 	p.sets[set.Kind] = fresh
 	return nil
@@ -168,4 +174,21 @@ func (p *Pinned) key(kind Kind, kid string) (publicKey, bool) {
 }
 
 // Verifier checks tokens of the kind with the sets held at the time of each call; connectors hold Assertion.
-func (p *Pinned) Verifier(kind Kind) Verifier { return verifier{kind: kind, keys: p.key} }
+func (p *Pinned) Verifier(kind Kind) Verifier {
+	return pinnedVerifier{verifier{kind: kind, keys: p.key}, p}
+}
+
+// pinnedVerifier is a verifier that knows when its keys change.
+type pinnedVerifier struct {
+	verifier
+	pinned *Pinned
+}
+
+var _ Aging = pinnedVerifier{}
+
+// Epoch implements Aging.
+func (v pinnedVerifier) Epoch() uint64 {
+	v.pinned.mu.RLock()
+	defer v.pinned.mu.RUnlock()
+	return v.pinned.epoch
+}

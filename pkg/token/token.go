@@ -93,6 +93,10 @@ type Key struct {
 type KeyStore interface {
 	// CreateKey stores a key unless one of the kind is current already (then fault.Exists): of many edges one wins.
 	CreateKey(ctx context.Context, k Key) error
+	// RotateKey stores a key whether or not one of the kind is current, and has all others of the kind stop signing at notAfter and
+	// verifying at retired where they would go on for longer. Of two at a time one may get fault.Conflict.
+	RotateKey(ctx context.Context, k Key, notAfter, retired time.Time) error
+	// Keys returns all keys, of each kind in the order in which they were stored.
 	Keys(ctx context.Context) ([]Key, error)
 }
 

@@ -15,6 +15,15 @@ import (
 // ErrExpired is in the chain of the error for a token that is good in every way but its time.
 var ErrExpired = errors.New("token expired")
 
+// ErrRetired is in the chain of the error for a token whose key verifies no longer.
+var ErrRetired = errors.New("key is retired")
+
+// Aging is a Verifier whose keys may be withdrawn: who remembers that a token held asks it again when the epoch has changed.
+type Aging interface {
+	Verifier
+	Epoch() uint64
+}
+
 // Expect is what a verifier's caller knows about the token it should get. Every field is required: an empty one never
 // switches its check off, it refuses every token.
 type Expect struct {
@@ -34,6 +43,10 @@ type publicKey struct {
 	id      string
 	key     ed25519.PublicKey
 	retired time.Time
+}
+
+func (k publicKey) same(o publicKey) bool {
+	return k.id == o.id && k.key.Equal(o.key) && k.retired.Equal(o.retired)
 }
 
 // keySource looks up a verification key by kind and kid in a set of our own, never by anything else the token says.
@@ -84,7 +97,7 @@ func check(raw string, kind Kind, into jwt.Claims, keys keySource, now time.Time
 	case !ok:
 		return errors.New("kid is not a key of this kind")
 	case !now.Before(key.retired):
-		return errors.New("key is retired")
+		return ErrRetired
 	}
 	parser := jwt.NewParser(append(rules, jwt.WithValidMethods([]string{"EdDSA"}), jwt.WithStrictDecoding(),
 		jwt.WithLeeway(Leeway), jwt.WithTimeFunc(func() time.Time { return now }))...)

@@ -183,6 +183,14 @@ func (s *keyShelf) CreateKey(_ context.Context, k token.Key) error {
 	s.keys = append(s.keys, k)
 	return nil
 }
+func (s *keyShelf) RotateKey(ctx context.Context, k token.Key, notAfter, retired time.Time) error {
+	for i := range s.keys {
+		if s.keys[i].Kind == k.Kind {
+			s.keys[i].NotAfter, s.keys[i].Retired = notAfter, retired
+		}
+	}
+	return s.CreateKey(ctx, k)
+}
 func (s *keyShelf) Keys(context.Context) ([]token.Key, error) { return s.keys, nil }
 
 const connectorID id.Connector = "con_00000000-0000-7000-8000-000000000001"

@@ -41,6 +41,65 @@ func testKeys(t *testing.T, s Stores) {
 	}
 }
 
+// testRotation: the new key is there beside the old ones, which end when they are told to, and never later than they would have.
+func testRotation(t *testing.T, s Stores) {
+	ctx := t.Context()
+	old := signingKey(token.Access, "a-1", moment)
+	other := signingKey(token.Assertion, "b-1", moment)
+	must(t, s.Keys.CreateKey(ctx, old))
+	must(t, s.Keys.CreateKey(ctx, other))
+	next := signingKey(token.Access, "a-2", moment.Add(time.Hour))
+	must(t, s.Keys.RotateKey(ctx, next, moment.Add(time.Hour), moment.Add(2*time.Hour)))
+	old.NotAfter, old.Retired = moment.Add(time.Hour), moment.Add(2*time.Hour)
+	sameKeys(t, s, old, next, other)
+	last := signingKey(token.Access, "a-3", moment.Add(3*time.Hour))
+	withdrawn := time.UnixMilli(1).UTC()
+	must(t, s.Keys.RotateKey(ctx, last, withdrawn, withdrawn))
+	old.NotAfter, old.Retired, next.NotAfter, next.Retired = withdrawn, withdrawn, withdrawn, withdrawn
+	sameKeys(t, s, old, next, last, other)
+	must(t, s.Keys.RotateKey(ctx, signingKey(token.Access, "a-4", moment), last.NotAfter.Add(time.Hour), last.Retired.Add(time.Hour)))
+	sameKeys(t, s, old, next, last, signingKey(token.Access, "a-4", moment), other)
+}
+
+func sameKeys(t *testing.T, s Stores, want ...token.Key) {
+	t.Helper()
+	got, err := s.Keys.Keys(t.Context())
+	must(t, err)
+	same(t, "keys", byKeyID(want), byKeyID(got))
+}
+
+func byKeyID(keys []token.Key) map[string]token.Key {
+	out := map[string]token.Key{}
+	for _, k := range keys {
+		out[k.ID] = k
+	}
+	return out
+}
+
+func testRotationRace(t *testing.T, s Stores) {
+	must(t, s.Keys.CreateKey(t.Context(), signingKey(token.Access, "a-1", moment)))
+	// Two operators, and no more: each waits for the other's rows.
+	results := make(chan error, 2)
+	for i := range cap(results) {
+		go func() {
+			results <- s.Keys.RotateKey(t.Context(), signingKey(token.Access, name("k", i), moment), moment, moment)
+		}()
+	}
+	won := 0
+	for range cap(results) {
+		if err := <-results; err == nil {
+			won++
+		} else if !fault.Is(err, fault.Conflict) {
+			t.Error(err)
+		}
+	}
+	keys, err := s.Keys.Keys(t.Context())
+	must(t, err)
+	if won == 0 || len(keys) != won+1 {
+		t.Errorf("%d won, and there are %d keys", won, len(keys))
+	}
+}
+
 func testKeyRace(t *testing.T, s Stores) {
 	won := race(t, func(i int) error {
 		return s.Keys.CreateKey(t.Context(), signingKey(token.Access, name("k", i), moment))

@@ -3565,6 +3565,105 @@ func (x *ConnectorIngress) GetSentMs() int64 {
 	return 0
 }
 
+type RotateKeysRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "access", "service", "assertion", "origin", "edge-proof"; none: all of them.
+	Kinds []string `protobuf:"bytes,1,rep,name=kinds,proto3" json:"kinds,omitempty"`
+	// The old keys are withdrawn at once: what they signed holds no more.
+	Emergency     bool `protobuf:"varint,2,opt,name=emergency,proto3" json:"emergency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateKeysRequest) Reset() {
+	*x = RotateKeysRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateKeysRequest) ProtoMessage() {}
+
+func (x *RotateKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateKeysRequest.ProtoReflect.Descriptor instead.
+func (*RotateKeysRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *RotateKeysRequest) GetKinds() []string {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+func (x *RotateKeysRequest) GetEmergency() bool {
+	if x != nil {
+		return x.Emergency
+	}
+	return false
+}
+
+type RotateKeysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kinds that have a new key.
+	Kinds         []string `protobuf:"bytes,1,rep,name=kinds,proto3" json:"kinds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateKeysResponse) Reset() {
+	*x = RotateKeysResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateKeysResponse) ProtoMessage() {}
+
+func (x *RotateKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateKeysResponse.ProtoReflect.Descriptor instead.
+func (*RotateKeysResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *RotateKeysResponse) GetKinds() []string {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
 var File_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_admin_v1_admin_proto_rawDesc = "" +
@@ -3816,7 +3915,12 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"answeredMs\x12\x18\n" +
 	"\arefused\x18\a \x01(\tR\arefused\x12\x12\n" +
 	"\x04sent\x18\b \x01(\x04R\x04sent\x12\x17\n" +
-	"\asent_ms\x18\t \x01(\x03R\x06sentMs2\xd1\x13\n" +
+	"\asent_ms\x18\t \x01(\x03R\x06sentMs\"G\n" +
+	"\x11RotateKeysRequest\x12\x14\n" +
+	"\x05kinds\x18\x01 \x03(\tR\x05kinds\x12\x1c\n" +
+	"\temergency\x18\x02 \x01(\bR\temergency\"*\n" +
+	"\x12RotateKeysResponse\x12\x14\n" +
+	"\x05kinds\x18\x01 \x03(\tR\x05kinds2\xae\x14\n" +
 	"\fAdminService\x12a\n" +
 	"\fCreateTenant\x12'.sallyport.admin.v1.CreateTenantRequest\x1a(.sallyport.admin.v1.CreateTenantResponse\x12^\n" +
 	"\vListTenants\x12&.sallyport.admin.v1.ListTenantsRequest\x1a'.sallyport.admin.v1.ListTenantsResponse\x12[\n" +
@@ -3847,7 +3951,9 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\vListIngress\x12&.sallyport.admin.v1.ListIngressRequest\x1a'.sallyport.admin.v1.ListIngressResponse\x12a\n" +
 	"\fClearIngress\x12'.sallyport.admin.v1.ClearIngressRequest\x1a(.sallyport.admin.v1.ClearIngressResponse\x12d\n" +
 	"\rIngressStatus\x12(.sallyport.admin.v1.IngressStatusRequest\x1a).sallyport.admin.v1.IngressStatusResponse\x12U\n" +
-	"\bTestMail\x12#.sallyport.admin.v1.TestMailRequest\x1a$.sallyport.admin.v1.TestMailResponseB;Z9github.com/sallyport-dev/sallyport/proto/admin/v1;adminv1b\x06proto3"
+	"\bTestMail\x12#.sallyport.admin.v1.TestMailRequest\x1a$.sallyport.admin.v1.TestMailResponse\x12[\n" +
+	"\n" +
+	"RotateKeys\x12%.sallyport.admin.v1.RotateKeysRequest\x1a&.sallyport.admin.v1.RotateKeysResponseB;Z9github.com/sallyport-dev/sallyport/proto/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_admin_v1_admin_proto_rawDescOnce sync.Once
@@ -3861,7 +3967,7 @@ func file_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_admin_v1_admin_proto_rawDescData
 }
 
-var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
+var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_admin_v1_admin_proto_goTypes = []any{
 	(*Tenant)(nil),                  // 0: sallyport.admin.v1.Tenant
 	(*CreateTenantRequest)(nil),     // 1: sallyport.admin.v1.CreateTenantRequest
@@ -3926,6 +4032,8 @@ var file_admin_v1_admin_proto_goTypes = []any{
 	(*IngressStatusRequest)(nil),    // 60: sallyport.admin.v1.IngressStatusRequest
 	(*IngressStatusResponse)(nil),   // 61: sallyport.admin.v1.IngressStatusResponse
 	(*ConnectorIngress)(nil),        // 62: sallyport.admin.v1.ConnectorIngress
+	(*RotateKeysRequest)(nil),       // 63: sallyport.admin.v1.RotateKeysRequest
+	(*RotateKeysResponse)(nil),      // 64: sallyport.admin.v1.RotateKeysResponse
 }
 var file_admin_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: sallyport.admin.v1.CreateTenantResponse.tenant:type_name -> sallyport.admin.v1.Tenant
@@ -3973,34 +4081,36 @@ var file_admin_v1_admin_proto_depIdxs = []int32{
 	58, // 42: sallyport.admin.v1.AdminService.ClearIngress:input_type -> sallyport.admin.v1.ClearIngressRequest
 	60, // 43: sallyport.admin.v1.AdminService.IngressStatus:input_type -> sallyport.admin.v1.IngressStatusRequest
 	49, // 44: sallyport.admin.v1.AdminService.TestMail:input_type -> sallyport.admin.v1.TestMailRequest
-	2,  // 45: sallyport.admin.v1.AdminService.CreateTenant:output_type -> sallyport.admin.v1.CreateTenantResponse
-	4,  // 46: sallyport.admin.v1.AdminService.ListTenants:output_type -> sallyport.admin.v1.ListTenantsResponse
-	7,  // 47: sallyport.admin.v1.AdminService.CreateSite:output_type -> sallyport.admin.v1.CreateSiteResponse
-	9,  // 48: sallyport.admin.v1.AdminService.ListSites:output_type -> sallyport.admin.v1.ListSitesResponse
-	12, // 49: sallyport.admin.v1.AdminService.CreateApp:output_type -> sallyport.admin.v1.CreateAppResponse
-	14, // 50: sallyport.admin.v1.AdminService.ListApps:output_type -> sallyport.admin.v1.ListAppsResponse
-	16, // 51: sallyport.admin.v1.AdminService.SetAppAccess:output_type -> sallyport.admin.v1.SetAppAccessResponse
-	18, // 52: sallyport.admin.v1.AdminService.DeleteApp:output_type -> sallyport.admin.v1.DeleteAppResponse
-	21, // 53: sallyport.admin.v1.AdminService.AddUser:output_type -> sallyport.admin.v1.AddUserResponse
-	23, // 54: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
-	25, // 55: sallyport.admin.v1.AdminService.SetUserDisabled:output_type -> sallyport.admin.v1.SetUserDisabledResponse
-	30, // 56: sallyport.admin.v1.AdminService.InviteConnector:output_type -> sallyport.admin.v1.InviteConnectorResponse
-	32, // 57: sallyport.admin.v1.AdminService.ListConnectors:output_type -> sallyport.admin.v1.ListConnectorsResponse
-	34, // 58: sallyport.admin.v1.AdminService.ThawConnector:output_type -> sallyport.admin.v1.ThawConnectorResponse
-	36, // 59: sallyport.admin.v1.AdminService.RevokeConnector:output_type -> sallyport.admin.v1.RevokeConnectorResponse
-	39, // 60: sallyport.admin.v1.AdminService.ListSessions:output_type -> sallyport.admin.v1.ListSessionsResponse
-	41, // 61: sallyport.admin.v1.AdminService.RevokeSession:output_type -> sallyport.admin.v1.RevokeSessionResponse
-	44, // 62: sallyport.admin.v1.AdminService.MintToken:output_type -> sallyport.admin.v1.MintTokenResponse
-	46, // 63: sallyport.admin.v1.AdminService.ListTokens:output_type -> sallyport.admin.v1.ListTokensResponse
-	48, // 64: sallyport.admin.v1.AdminService.RevokeToken:output_type -> sallyport.admin.v1.RevokeTokenResponse
-	53, // 65: sallyport.admin.v1.AdminService.SetIngress:output_type -> sallyport.admin.v1.SetIngressResponse
-	55, // 66: sallyport.admin.v1.AdminService.GetIngress:output_type -> sallyport.admin.v1.GetIngressResponse
-	57, // 67: sallyport.admin.v1.AdminService.ListIngress:output_type -> sallyport.admin.v1.ListIngressResponse
-	59, // 68: sallyport.admin.v1.AdminService.ClearIngress:output_type -> sallyport.admin.v1.ClearIngressResponse
-	61, // 69: sallyport.admin.v1.AdminService.IngressStatus:output_type -> sallyport.admin.v1.IngressStatusResponse
-	50, // 70: sallyport.admin.v1.AdminService.TestMail:output_type -> sallyport.admin.v1.TestMailResponse
-	45, // [45:71] is the sub-list for method output_type
-	19, // [19:45] is the sub-list for method input_type
+	63, // 45: sallyport.admin.v1.AdminService.RotateKeys:input_type -> sallyport.admin.v1.RotateKeysRequest
+	2,  // 46: sallyport.admin.v1.AdminService.CreateTenant:output_type -> sallyport.admin.v1.CreateTenantResponse
+	4,  // 47: sallyport.admin.v1.AdminService.ListTenants:output_type -> sallyport.admin.v1.ListTenantsResponse
+	7,  // 48: sallyport.admin.v1.AdminService.CreateSite:output_type -> sallyport.admin.v1.CreateSiteResponse
+	9,  // 49: sallyport.admin.v1.AdminService.ListSites:output_type -> sallyport.admin.v1.ListSitesResponse
+	12, // 50: sallyport.admin.v1.AdminService.CreateApp:output_type -> sallyport.admin.v1.CreateAppResponse
+	14, // 51: sallyport.admin.v1.AdminService.ListApps:output_type -> sallyport.admin.v1.ListAppsResponse
+	16, // 52: sallyport.admin.v1.AdminService.SetAppAccess:output_type -> sallyport.admin.v1.SetAppAccessResponse
+	18, // 53: sallyport.admin.v1.AdminService.DeleteApp:output_type -> sallyport.admin.v1.DeleteAppResponse
+	21, // 54: sallyport.admin.v1.AdminService.AddUser:output_type -> sallyport.admin.v1.AddUserResponse
+	23, // 55: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
+	25, // 56: sallyport.admin.v1.AdminService.SetUserDisabled:output_type -> sallyport.admin.v1.SetUserDisabledResponse
+	30, // 57: sallyport.admin.v1.AdminService.InviteConnector:output_type -> sallyport.admin.v1.InviteConnectorResponse
+	32, // 58: sallyport.admin.v1.AdminService.ListConnectors:output_type -> sallyport.admin.v1.ListConnectorsResponse
+	34, // 59: sallyport.admin.v1.AdminService.ThawConnector:output_type -> sallyport.admin.v1.ThawConnectorResponse
+	36, // 60: sallyport.admin.v1.AdminService.RevokeConnector:output_type -> sallyport.admin.v1.RevokeConnectorResponse
+	39, // 61: sallyport.admin.v1.AdminService.ListSessions:output_type -> sallyport.admin.v1.ListSessionsResponse
+	41, // 62: sallyport.admin.v1.AdminService.RevokeSession:output_type -> sallyport.admin.v1.RevokeSessionResponse
+	44, // 63: sallyport.admin.v1.AdminService.MintToken:output_type -> sallyport.admin.v1.MintTokenResponse
+	46, // 64: sallyport.admin.v1.AdminService.ListTokens:output_type -> sallyport.admin.v1.ListTokensResponse
+	48, // 65: sallyport.admin.v1.AdminService.RevokeToken:output_type -> sallyport.admin.v1.RevokeTokenResponse
+	53, // 66: sallyport.admin.v1.AdminService.SetIngress:output_type -> sallyport.admin.v1.SetIngressResponse
+	55, // 67: sallyport.admin.v1.AdminService.GetIngress:output_type -> sallyport.admin.v1.GetIngressResponse
+	57, // 68: sallyport.admin.v1.AdminService.ListIngress:output_type -> sallyport.admin.v1.ListIngressResponse
+	59, // 69: sallyport.admin.v1.AdminService.ClearIngress:output_type -> sallyport.admin.v1.ClearIngressResponse
+	61, // 70: sallyport.admin.v1.AdminService.IngressStatus:output_type -> sallyport.admin.v1.IngressStatusResponse
+	50, // 71: sallyport.admin.v1.AdminService.TestMail:output_type -> sallyport.admin.v1.TestMailResponse
+	64, // 72: sallyport.admin.v1.AdminService.RotateKeys:output_type -> sallyport.admin.v1.RotateKeysResponse
+	46, // [46:73] is the sub-list for method output_type
+	19, // [19:46] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
 	19, // [19:19] is the sub-list for extension extendee
 	0,  // [0:19] is the sub-list for field type_name
@@ -4017,7 +4127,7 @@ func file_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_v1_admin_proto_rawDesc), len(file_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   63,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -102,6 +102,8 @@ const (
 	AdminServiceIngressStatusProcedure = "/sallyport.admin.v1.AdminService/IngressStatus"
 	// AdminServiceTestMailProcedure is the fully-qualified name of the AdminService's TestMail RPC.
 	AdminServiceTestMailProcedure = "/sallyport.admin.v1.AdminService/TestMail"
+	// AdminServiceRotateKeysProcedure is the fully-qualified name of the AdminService's RotateKeys RPC.
+	AdminServiceRotateKeysProcedure = "/sallyport.admin.v1.AdminService/RotateKeys"
 )
 
 // AdminServiceClient is a client for the sallyport.admin.v1.AdminService service.
@@ -141,6 +143,8 @@ type AdminServiceClient interface {
 	// What each connector of the site runs, and what it said of the newest version.
 	IngressStatus(context.Context, *v1.IngressStatusRequest) (*v1.IngressStatusResponse, error)
 	TestMail(context.Context, *v1.TestMailRequest) (*v1.TestMailResponse, error)
+	// Replaces signing keys, on every edge of the cluster.
+	RotateKeys(context.Context, *v1.RotateKeysRequest) (*v1.RotateKeysResponse, error)
 }
 
 // NewAdminServiceClient constructs a client for the sallyport.admin.v1.AdminService service. By
@@ -310,6 +314,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("TestMail")),
 			connect.WithClientOptions(opts...),
 		),
+		rotateKeys: connect.NewClient[v1.RotateKeysRequest, v1.RotateKeysResponse](
+			httpClient,
+			baseURL+AdminServiceRotateKeysProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("RotateKeys")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -341,6 +351,7 @@ type adminServiceClient struct {
 	clearIngress    *connect.Client[v1.ClearIngressRequest, v1.ClearIngressResponse]
 	ingressStatus   *connect.Client[v1.IngressStatusRequest, v1.IngressStatusResponse]
 	testMail        *connect.Client[v1.TestMailRequest, v1.TestMailResponse]
+	rotateKeys      *connect.Client[v1.RotateKeysRequest, v1.RotateKeysResponse]
 }
 
 // CreateTenant calls sallyport.admin.v1.AdminService.CreateTenant.
@@ -577,6 +588,15 @@ func (c *adminServiceClient) TestMail(ctx context.Context, req *v1.TestMailReque
 	return nil, err
 }
 
+// RotateKeys calls sallyport.admin.v1.AdminService.RotateKeys.
+func (c *adminServiceClient) RotateKeys(ctx context.Context, req *v1.RotateKeysRequest) (*v1.RotateKeysResponse, error) {
+	response, err := c.rotateKeys.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // AdminServiceHandler is an implementation of the sallyport.admin.v1.AdminService service.
 type AdminServiceHandler interface {
 	CreateTenant(context.Context, *v1.CreateTenantRequest) (*v1.CreateTenantResponse, error)
@@ -614,6 +634,8 @@ type AdminServiceHandler interface {
 	// What each connector of the site runs, and what it said of the newest version.
 	IngressStatus(context.Context, *v1.IngressStatusRequest) (*v1.IngressStatusResponse, error)
 	TestMail(context.Context, *v1.TestMailRequest) (*v1.TestMailResponse, error)
+	// Replaces signing keys, on every edge of the cluster.
+	RotateKeys(context.Context, *v1.RotateKeysRequest) (*v1.RotateKeysResponse, error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -779,6 +801,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("TestMail")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceRotateKeysHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceRotateKeysProcedure,
+		svc.RotateKeys,
+		connect.WithSchema(adminServiceMethods.ByName("RotateKeys")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sallyport.admin.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceCreateTenantProcedure:
@@ -833,6 +861,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceIngressStatusHandler.ServeHTTP(w, r)
 		case AdminServiceTestMailProcedure:
 			adminServiceTestMailHandler.ServeHTTP(w, r)
+		case AdminServiceRotateKeysProcedure:
+			adminServiceRotateKeysHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -944,4 +974,8 @@ func (UnimplementedAdminServiceHandler) IngressStatus(context.Context, *v1.Ingre
 
 func (UnimplementedAdminServiceHandler) TestMail(context.Context, *v1.TestMailRequest) (*v1.TestMailResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sallyport.admin.v1.AdminService.TestMail is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) RotateKeys(context.Context, *v1.RotateKeysRequest) (*v1.RotateKeysResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sallyport.admin.v1.AdminService.RotateKeys is not implemented"))
 }

@@ -1,0 +1,16 @@
+package adminapi
+
+import (
+	"context"
+
+	adminv1 "github.com/sallyport-dev/sallyport/proto/admin/v1"
+)
+
+// RotateKeys implements the API.
+func (s *Server) RotateKeys(ctx context.Context, r *adminv1.RotateKeysRequest) (*adminv1.RotateKeysResponse, error) {
+	kinds, err := s.admin.RotateKeys(ctx, r.Kinds, r.Emergency)
+	if err != nil {
+		return nil, err
+	}
+	return &adminv1.RotateKeysResponse{Kinds: kinds}, nil
+}
