@@ -148,6 +148,9 @@ func (db *DB) Ingress() tenant.IngressStore { return ingressRules{db} }
 func (db *DB) Changes() change.Log          { return changes{db} }
 func (db *DB) Cluster() cluster.Store       { return edges{db} }
 
+// Authority is the authority that the edges of a cluster know each other by.
+func (db *DB) Authority() cluster.AuthorityStore { return authorities{db} }
+
 var (
 	_ tenant.Store       = tenants{}
 	_ identity.Store     = users{}

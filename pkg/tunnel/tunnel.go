@@ -5,13 +5,17 @@ package tunnel
 
 import (
 	"context"
+	"crypto/x509"
 	"io"
 	"net"
 	"time"
 )
 
-// ALPN is the protocol name that connectors offer on QUIC (RFC 7301).
-const ALPN = "sallyport/1"
+// ALPN is the protocol name that connectors offer on QUIC (RFC 7301), ALPNPeer that of links between edges.
+const (
+	ALPN     = "sallyport/1"
+	ALPNPeer = "sallyport-peer/1"
+)
 
 // Link is one authenticated transport connection between a connector and an edge. All methods may be called from
 // several goroutines.
@@ -80,6 +84,13 @@ type Measured interface {
 	// Probe makes the peer acknowledge something, so that Path is not stale on a quiet link. It never blocks, and does
 	// nothing where the transport cannot.
 	Probe()
+}
+
+// Certified is a link whose peer showed certificates in the handshake.
+type Certified interface {
+	// PeerCertificates is the chain as it was shown, the peer's own first. That the peer holds that one's key is proved; whom to
+	// trust was for tls.Config to say.
+	PeerCertificates() []*x509.Certificate
 }
 
 // Path is what a link knows of the network under it.

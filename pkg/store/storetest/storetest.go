@@ -42,6 +42,8 @@ type Stores struct {
 	Cluster  cluster.Store
 	// Later has the clock that leases are measured by go on; nil where it cannot.
 	Later func(t *testing.T, by time.Duration)
+	// Authority is the authority of a cluster.
+	Authority cluster.AuthorityStore
 	// Reopen closes the database and opens it again, as after a restart.
 	Reopen func(t *testing.T) Stores
 }
@@ -63,6 +65,10 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		{"HandoffRace", testHandoffRace},
 		{"Keys", testKeys},
 		{"KeyRace", testKeyRace},
+		{"KeyRotation", testRotation},
+		{"KeyRotationRace", testRotationRace},
+		{"Authority", testAuthority},
+		{"AuthorityRace", testAuthorityRace},
 		{"ServiceTokens", testServiceTokens},
 		{"Enrolment", testEnrolment},
 		{"EnrolmentRace", testEnrolmentRace},

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 )
 
 // Config holds the limits of links. The zero value has the defaults; both sides must agree on none of them.
@@ -17,6 +19,8 @@ type Config struct {
 	KeepAlive time.Duration
 	// Handshake bounds the time to the peer's first answer; default 5 s. The whole handshake may take twice as long.
 	Handshake time.Duration
+	// ALPN is the protocol that both sides name; default tunnel.ALPN.
+	ALPN string
 	// MaxIncoming is how many streams the peer may have open at once. Default: 4,096 on the side that dialled, because
 	// an edge opens one per exchange, and 256 on the side that listens.
 	MaxIncoming int
@@ -64,6 +68,9 @@ func (c Config) withDefaults(streams int) Config {
 	c.Handshake = orDefault(c.Handshake, 5*time.Second)
 	c.MaxIncoming = orDefault(c.MaxIncoming, streams)
 	c.RetryAbove = orDefault(c.RetryAbove, 64)
+	if c.ALPN == "" {
+		c.ALPN = tunnel.ALPN
+	}
 	return c
 }
 

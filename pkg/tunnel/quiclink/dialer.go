@@ -43,7 +43,7 @@ func (d *Dialer) dialAddress(ctx context.Context, target tunnel.Target, remote n
 		_ = transport.Close()
 		_ = socket.Close()
 	}
-	conn, err := transport.Dial(ctx, net.UDPAddrFromAddrPort(remote), target.ClientTLS(tunnel.ALPN), conf.quic())
+	conn, err := transport.Dial(ctx, net.UDPAddrFromAddrPort(remote), target.ClientTLS(conf.ALPN), conf.quic())
 	if err != nil {
 		release()
 		if ctx.Err() != nil {

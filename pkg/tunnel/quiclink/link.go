@@ -2,6 +2,7 @@ package quiclink
 
 import (
 	"context"
+	"crypto/x509"
 	"sync/atomic"
 	"time"
 
@@ -34,8 +35,9 @@ type Link struct {
 }
 
 var (
-	_ tunnel.Link     = (*Link)(nil)
-	_ tunnel.Measured = (*Link)(nil)
+	_ tunnel.Link      = (*Link)(nil)
+	_ tunnel.Measured  = (*Link)(nil)
+	_ tunnel.Certified = (*Link)(nil)
 )
 
 func newLink(conn *quic.Conn, conf Config, release func()) *Link {
@@ -46,6 +48,11 @@ func newLink(conn *quic.Conn, conf Config, release func()) *Link {
 	}
 	go l.run()
 	return l
+}
+
+// PeerCertificates implements tunnel.Certified.
+func (l *Link) PeerCertificates() []*x509.Certificate {
+	return l.conn.ConnectionState().TLS.PeerCertificates
 }
 
 // run owns the link: it takes the peer's streams, watches for silence, and cleans up when the connection has ended.

@@ -27,14 +27,14 @@ type Listener struct {
 var _ tunnel.Listener = (*Listener)(nil)
 
 // NewListener listens on socket, which the caller closes after the Listener. tlsConf is cloned and held to TLS 1.3; where
-// it names no protocols it gets tunnel.ALPN. One quic.Config serves all protocols of a socket, so what a connector may
+// it names no protocols it gets Config.ALPN. One quic.Config serves all protocols of a socket, so what a connector may
 // open is capped where links accept streams, too.
 func NewListener(socket net.PacketConn, tlsConf *tls.Config, conf Config) (*Listener, error) {
 	conf = conf.withDefaults(listenerStreams)
 	tlsConf = tlsConf.Clone()
 	tlsConf.MinVersion = tls.VersionTLS13
 	if len(tlsConf.NextProtos) == 0 {
-		tlsConf.NextProtos = []string{tunnel.ALPN}
+		tlsConf.NextProtos = []string{conf.ALPN}
 		if conf.HTTP3 != nil {
 			tlsConf.NextProtos = append(tlsConf.NextProtos, ALPNHTTP3)
 		}
@@ -71,7 +71,7 @@ func (l *Listener) Accept(ctx context.Context) (tunnel.Link, error) {
 			return nil, fmt.Errorf("quic accept: %w", err)
 		}
 		switch protocol := conn.ConnectionState().TLS.NegotiatedProtocol; {
-		case protocol == tunnel.ALPN:
+		case protocol == l.conf.ALPN:
 			return newLink(conn, l.conf, nil), nil
 		case protocol == ALPNHTTP3 && l.browsers != nil:
 			l.browsers.serve(conn)

@@ -2033,8 +2033,8 @@ func (x *PeerHello) GetSoftware() string {
 	return ""
 }
 
-// PeerHoldings says, both ways, which runs of connectors have links to the sender: all of them at the start of a link, then
-// each change.
+// PeerHoldings says, from the edge that was dialled, which runs of connectors have links to it: all of them at the start of a
+// link, then each change.
 type PeerHoldings struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Which process of the edge this is, by the store's count.

@@ -1,0 +1,229 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/sallyport-dev/sallyport/pkg/change"
+	"github.com/sallyport-dev/sallyport/pkg/id"
+	"github.com/sallyport-dev/sallyport/pkg/metric"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/quiclink"
+)
+
+const (
+	// peerIdle and peerPing find a dead peer in 3.5 s: requests that are sent to it wait for no longer.
+	peerIdle = 4 * time.Second
+	peerPing = time.Second
+	// peerStreams is how many exchanges run over one link at a time; the next ones wait at their first edge.
+	peerStreams = 4096
+	// peerHandshake bounds dialling, and the hellos after it.
+	peerHandshake = 5 * time.Second
+	// peerQueue is how many control messages may wait for a peer; one that falls behind further gets a new link.
+	peerQueue = 1024
+)
+
+// PeersConfig is what Peers are made of. All but Changed, ResetKey, Now, Logger and Metrics is required.
+type PeersConfig struct {
+	Members   *Members
+	Authority AuthorityStore
+	// Socket is the UDP socket of cluster.listen. It stays the caller's to close.
+	Socket net.PacketConn
+	// Local is what peers' exchanges are served from.
+	Local Local
+	// Changed is told what a peer says has changed. It must return soon.
+	Changed func(from id.Edge, changes []change.Change)
+	// Pending is what a peer is told first: revocations that the store has not been told of. It is called without any lock.
+	Pending func() []change.Change
+	// ResetKey lets peers of a process that died learn it from the next one at once (RFC 9000 §10.3); the same for all processes
+	// of an edge, and for no other edge.
+	ResetKey *[32]byte
+	Now      func() time.Time
+	Logger   *zap.Logger
+	Metrics  *metric.Registry
+}
+
+// Peers are the links between this edge and the others. Every edge dials every other one: exchanges go only over links that their
+// sender dialled, and what a peer holds is said on the link that leads to it. So the two directions need not know of each other, and
+// there is no question of which of two links counts. It is safe for concurrent use.
+type Peers struct {
+	cfg         PeersConfig
+	credentials *credentials
+	instance    string
+	listener    *quiclink.Listener
+	dialer      *quiclink.Dialer
+	relay       *relay
+	gauge       *prometheus.GaugeVec
+
+	mu       sync.Mutex // guards all below
+	dialled  map[id.Edge]*peerLink
+	accepted map[*peerLink]struct{}
+	dialling map[id.Edge]*dialling
+	closed   bool
+	serving  sync.WaitGroup // a goroutine is added only while closed is false
+}
+
+// NewPeers reads or makes the cluster's authority and begins to listen; nothing is accepted or dialled before Run.
+func NewPeers(ctx context.Context, cfg PeersConfig) (*Peers, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = zap.NewNop()
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = metric.New()
+	}
+	if cfg.Changed == nil {
+		cfg.Changed = func(id.Edge, []change.Change) {}
+	}
+	if cfg.Pending == nil {
+		cfg.Pending = func() []change.Change { return nil }
+	}
+	a, err := openAuthority(ctx, cfg.Authority, cfg.Now)
+	if err != nil {
+		return nil, err
+	}
+	instance := make([]byte, 16)
+	_, _ = rand.Read(instance) // never fails: it ends the process instead
+	p := &Peers{
+		cfg: cfg, credentials: newCredentials(a, cfg.Members.Self()), instance: hex.EncodeToString(instance),
+		dialled: map[id.Edge]*peerLink{}, accepted: map[*peerLink]struct{}{}, dialling: map[id.Edge]*dialling{},
+		gauge: cfg.Metrics.Gauge("sallyport_cluster_peer_links", "Links to and from other edges.", "direction"),
+	}
+	relayed := cfg.Metrics.Counter("sallyport_cluster_relayed_total", "Exchanges of other edges, by what became of them here.", "result")
+	p.relay = &relay{local: cfg.Local, count: func(result string) { relayed.WithLabelValues(result).Inc() }}
+	conf := quiclink.Config{ALPN: tunnel.ALPNPeer, Idle: peerIdle, KeepAlive: peerPing, Handshake: peerHandshake, MaxIncoming: peerStreams}
+	p.dialer = &quiclink.Dialer{Config: conf}
+	p.dialer.Config.MaxIncoming = 1 // nothing is sent the other way
+	conf.StatelessResetKey = cfg.ResetKey
+	if p.listener, err = quiclink.NewListener(cfg.Socket, p.credentials.server(), conf); err != nil {
+		return nil, fmt.Errorf("cluster.listen: %w", err)
+	}
+	return p, nil
+}
+
+// Addr is where other edges are taken.
+func (p *Peers) Addr() net.Addr { return p.listener.Addr() }
+
+// Run takes and dials peers until ctx ends, then closes every link.
+func (p *Peers) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p.start(func() { p.dialAll(ctx) })
+	err := p.accept(ctx)
+	cancel()
+	p.mu.Lock()
+	p.closed = true
+	links := make([]*peerLink, 0, len(p.dialled)+len(p.accepted))
+	for _, l := range p.dialled {
+		links = append(links, l)
+	}
+	for l := range p.accepted {
+		links = append(links, l)
+	}
+	p.mu.Unlock()
+	var closing sync.WaitGroup
+	for _, l := range links {
+		closing.Go(func() { _ = l.Close(tunnel.Reason{Code: tunnel.ReasonShutdown, Message: "the edge stops"}) })
+	}
+	closing.Wait()
+	p.serving.Wait()
+	return errors.Join(err, p.listener.Close())
+}
+
+// start runs f until it returns; Run waits for it. False: Run has ended.
+func (p *Peers) start(f func()) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.serving.Go(f)
+	return true
+}
+
+func (p *Peers) accept(ctx context.Context) error {
+	for {
+		link, err := p.listener.Accept(ctx)
+		switch {
+		case err == nil:
+		case ctx.Err() != nil, errors.Is(err, net.ErrClosed):
+			return nil //nolint:nilerr // that ends the work, and is no failure
+		default:
+			return err
+		}
+		if !p.start(func() { p.serve(ctx, link) }) {
+			_ = link.Close(tunnel.Reason{Code: tunnel.ReasonShutdown, Message: "the edge stops"})
+		}
+	}
+}
+
+// Link is the link to a peer over which exchanges go; false while there is none.
+func (p *Peers) Link(edge id.Edge) (tunnel.Link, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.dialled[edge]
+	if l == nil {
+		return nil, false
+	}
+	return l.Link, true
+}
+
+// Tell sends changes to every peer that there is a link to, or from, and returns how many those are.
+func (p *Peers) Tell(changes []change.Change) int {
+	p.mu.Lock()
+	to := map[id.Edge]*peerLink{}
+	for l := range p.accepted {
+		to[l.edge] = l
+	}
+	for edge, l := range p.dialled {
+		to[edge] = l
+	}
+	p.mu.Unlock()
+	for _, l := range to {
+		l.changes(changes)
+	}
+	return len(to)
+}
+
+// enter makes a link one of those that are used. What it takes the place of ends by itself.
+func (p *Peers) enter(l *peerLink) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	if l.accepted {
+		p.accepted[l] = struct{}{}
+	} else {
+		p.dialled[l.edge] = l
+	}
+	p.count()
+	return true
+}
+
+func (p *Peers) leave(l *peerLink) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.accepted, l)
+	if p.dialled[l.edge] == l {
+		delete(p.dialled, l.edge)
+	}
+	p.count()
+}
+
+// count is called under mu.
+func (p *Peers) count() {
+	p.gauge.WithLabelValues("to").Set(float64(len(p.dialled)))
+	p.gauge.WithLabelValues("from").Set(float64(len(p.accepted)))
+}
