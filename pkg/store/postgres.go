@@ -50,7 +50,7 @@ const (
 	pgSettleLimit = 5 * time.Second
 	// pgAttempts is how often something is tried that had no effect, with pgPause between, doubled each time.
 	pgAttempts = 4
-	pgPause    = 40 * time.Millisecond
+	pgPause    = 20 * time.Millisecond
 	// pgIdle and pgLife let a pool shrink, and move to where new connections go.
 	pgIdle = 5 * time.Minute
 	pgLife = 30 * time.Minute

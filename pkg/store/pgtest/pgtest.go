@@ -182,6 +182,9 @@ func (s *Server) run() error {
 	return s.await()
 }
 
+// errEarly says that the server ended when it had just begun.
+var errEarly = errors.New("it ended at once")
+
 // await returns when the server takes connections.
 func (s *Server) await() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
@@ -195,10 +198,14 @@ func (s *Server) await() error {
 		}
 		select {
 		case <-tick.C:
+			continue
+		case end := <-s.ended:
+			s.ended <- end
+			err = errEarly
 		case <-ctx.Done():
-			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-			return fmt.Errorf("pgtest: the server does not start: %w\n%s", err, log)
 		}
+		log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+		return fmt.Errorf("pgtest: the server does not start: %w\n%s", err, log)
 	}
 }
 
@@ -247,6 +254,9 @@ func (s *Server) Signal(t testing.TB, signal syscall.Signal) {
 	pid, err := s.pid()
 	if err != nil {
 		return // it is not running
+	}
+	if signal == syscall.SIGKILL {
+		_ = syscall.Kill(pid, syscall.SIGSTOP) // it makes no further process while they are counted
 	}
 	for _, one := range append(children(pid), pid) {
 		_ = syscall.Kill(one, signal)
@@ -305,7 +315,16 @@ func (s *Server) Wait(t testing.TB) {
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	s.Wait(t)
-	if err := s.run(); err != nil {
+	err := s.run()
+	// What is left of a killed one may hold its shared memory for a moment.
+	for range 50 {
+		if !errors.Is(err, errEarly) {
+			break
+		}
+		<-time.After(20 * time.Millisecond)
+		err = s.run()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 }
