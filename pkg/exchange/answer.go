@@ -102,11 +102,11 @@ func (a *Answer) Head(h wire.ResponseHead) error {
 // Write sends bytes of the body. More than Head declared, or any where there is no body, aborts the answer: the peer
 // must not take a part for the whole.
 func (a *Answer) Write(p []byte) (int, error) {
-	return a.write(len(p), func() (int, error) { return a.send.write(p, false) })
+	return a.write(len(p), func(from, to int) (int, error) { return a.send.write(p[from:to], false) })
 }
 
-// write sends n bytes of the body by send.
-func (a *Answer) write(n int, send func() (int, error)) (int, error) {
+// write sends n bytes of the body by send, which is given the part that is to go.
+func (a *Answer) write(n int, send func(from, to int) (int, error)) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.state != inBody {
@@ -118,13 +118,13 @@ func (a *Answer) write(n int, send func() (int, error)) (int, error) {
 	if a.noBody || a.length >= 0 && int64(n) > a.length-a.wrote {
 		return 0, a.abort(wire.CodeOriginProtocol, "the answer is longer than declared")
 	}
-	if a.move.due(a.wrote, n) {
-		a.move.try(a.x.ctx, a.send, a.wrote)
-	}
-	n, err := send()
-	a.wrote += int64(n)
-	if err != nil {
-		return n, a.fail(err)
+	for from := 0; from < n; {
+		part := a.move.step(a.x.ctx, a.send, a.wrote, n-from)
+		sent, err := send(from, from+part)
+		from, a.wrote = from+sent, a.wrote+int64(sent)
+		if err != nil {
+			return from, a.fail(err)
+		}
 	}
 	return n, nil
 }
@@ -137,7 +137,7 @@ func (a *Answer) ReadFrom(src io.Reader) (int64, error) {
 	for {
 		n, err := src.Read(f.space(a.send, a.limit()))
 		if n > 0 {
-			written, werr := a.write(n, func() (int, error) { return f.send(a.send, n) })
+			written, werr := a.write(n, func(from, to int) (int, error) { return f.send(a.send, from, to) })
 			total += int64(written)
 			if werr != nil {
 				return total, werr
@@ -257,6 +257,15 @@ func (a *Answer) Upgrade(h wire.ResponseHead) (Conn, error) {
 		ended(cause, framed)
 	}
 	return a.conn, nil
+}
+
+// settle ends what is left of a moved body when the exchange is over.
+func (a *Answer) settle() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.move.giveUp()
+	a.send.settle()
+	a.move.exit()
 }
 
 // closeConn abandons an upgraded connection that the handler left open.

@@ -132,6 +132,9 @@ func (l to) Move(ctx context.Context) (*exchange.Move, error) {
 	for _, link := range l {
 		s, err := link.Open(ctx)
 		if err != nil {
+			for _, opened := range move.Streams {
+				opened.Reset(tunnel.ResetCancelled)
+			}
 			return nil, err
 		}
 		move.Streams = append(move.Streams, s)

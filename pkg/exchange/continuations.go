@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// rendezvousTimeout bounds how long a continuation waits for its body, and a body for its continuations.
+	// rendezvousTimeout bounds how long a continuation waits for its exchange, and a body that moved for its continuations.
 	rendezvousTimeout = 10 * time.Second
 	// maxParked is how many continuations of one peer may wait for their bodies.
 	maxParked = maxMoving * wire.MaxStripes
@@ -21,9 +21,12 @@ const (
 // either may come first. One belongs to one peer, a connector or an edge process, and is given to no other: a peer can
 // continue its own bodies only (attack case K1). Its methods may be called from several goroutines.
 type Continuations struct {
-	mu     sync.Mutex
-	open   map[bodyKey]*meeting
-	parked int
+	mu   sync.Mutex
+	open map[bodyKey]*meeting
+	// running are the exchanges whose bodies may still ask: what came for one waits as long as it takes, for its body is
+	// perhaps read slowly, up to where it moved.
+	running map[bodyKey]struct{}
+	parked  int
 }
 
 // bodyKey names a moved body; each side has a table of what it receives, so that the direction is no part of it.
@@ -42,12 +45,13 @@ type meeting struct {
 
 // NewContinuations returns an empty table.
 func NewContinuations() *Continuations {
-	return &Continuations{open: map[bodyKey]*meeting{}}
+	return &Continuations{open: map[bodyKey]*meeting{}, running: map[bodyKey]struct{}{}}
 }
 
 // Accept takes a stream of kind wire.StreamContinuation, of which the kind byte has been read, and keeps it until its
-// body asks for it, for 10 s at most. One that no body wants, a second one for the same stripe, and what is over 512 at a
-// time are reset; the error says so. It returns once the head has been read.
+// body asks for it: as long as its exchange runs, and for 10 s if that has not begun. One that no body wants, a second one
+// for the same stripe, and what is over 512 at a time are reset, and the body stays where it is; the error says so. It
+// returns once the head has been read.
 func (c *Continuations) Accept(s tunnel.Stream) error {
 	one := newStripe(s)
 	head, err := one.head()
@@ -59,7 +63,7 @@ func (c *Continuations) Accept(s tunnel.Stream) error {
 		s.Reset(tunnel.ResetRefused)
 		return err
 	}
-	// This side says nothing on it: with this FIN the sender need not wait for anything when it has sent the last byte.
+	// This side says nothing on it but that it has it: the sender waits for this FIN before the body moves.
 	return s.CloseWrite()
 }
 
@@ -93,9 +97,32 @@ func (c *Continuations) park(one *stripe, head *wire.Continuation) error {
 	return nil
 }
 
-// meet returns the meeting of a body; the caller holds mu.
+// begin says that an exchange runs, whose body may ask; end, that it does not any more: what came for it is reset.
+func (c *Continuations) begin(key bodyKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running[key] = struct{}{}
+}
+
+func (c *Continuations) end(key bodyKey) {
+	c.mu.Lock()
+	delete(c.running, key)
+	m := c.open[key]
+	c.mu.Unlock()
+	if m != nil {
+		c.expire(key, m, tunnel.ResetCancelled)
+	}
+}
+
+// meet returns the meeting of a body; the caller holds mu. An offset beyond that of an earlier one is a new attempt: the
+// sender has given the earlier one up, went on where it was, and does not go back.
 func (c *Continuations) meet(key bodyKey, offset uint64, stripes uint32) (*meeting, error) {
 	m := c.open[key]
+	if m != nil && offset > m.offset && !m.awaited {
+		c.forget(key, m)
+		m.reset(tunnel.ResetCancelled)
+		m = nil
+	}
 	if m == nil {
 		m = &meeting{
 			offset: offset, stripes: make([]*stripe, stripes), missing: int(stripes), whole: make(chan struct{}),
@@ -119,20 +146,11 @@ func (c *Continuations) forget(key bodyKey, m *meeting) {
 	c.parked -= len(m.stripes) - m.missing
 }
 
-// drop resets continuations that came for a body that nobody will ask for.
-func (c *Continuations) drop(key bodyKey) {
-	c.mu.Lock()
-	m := c.open[key]
-	c.mu.Unlock()
-	if m != nil {
-		c.expire(key, m, tunnel.ResetCancelled)
-	}
-}
-
-// expire resets continuations that no body came for.
+// expire resets continuations that no body will ask for.
 func (c *Continuations) expire(key bodyKey, m *meeting, code tunnel.ResetCode) {
 	c.mu.Lock()
-	mine := c.open[key] == m && !m.awaited
+	_, runs := c.running[key]
+	mine := c.open[key] == m && !m.awaited && !runs
 	if mine {
 		c.forget(key, m)
 	}

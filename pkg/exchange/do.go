@@ -94,7 +94,7 @@ func Do(ctx context.Context, link Opener, req *Request) (*Response, error) {
 		moves: req.Moves, direction: download, key: bodyKey{req.Head.Generation, req.Head.Exchange},
 	}
 	c.moves = req.Moves
-	c.moves.begin()
+	c.moves.begin(c.in.key)
 	if err := c.send(ctx, req); err != nil {
 		c.stop(tunnel.ResetCancelled)
 		return nil, abort(err)
@@ -261,14 +261,13 @@ func (c *call) switchedOff(whole bool) {
 func (c *call) stop(code tunnel.ResetCode) {
 	c.stream.Reset(code)
 	c.out.giveUp(code)
-	c.in.forgo()
 	c.finish()
 }
 
 func (c *call) finish() {
 	c.release()
 	if c.isOver.CompareAndSwap(false, true) {
-		c.moves.end()
+		c.moves.end(c.in.key)
 		close(c.over)
 	}
 }

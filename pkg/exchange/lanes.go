@@ -3,6 +3,7 @@ package exchange
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,8 +16,7 @@ import (
 // with one stripe they are written where they are produced, without another goroutine. The methods but reset, hurry and
 // fail are called with the sender's mu held, or when nobody writes any more.
 type outLane struct {
-	moves *Moves
-	move  *Move
+	move *Move
 	// ctx ends with the exchange or the first fault; pace, before that, when the rest must leave as it is.
 	ctx, pace      context.Context
 	cancel, unpace context.CancelFunc
@@ -34,13 +34,22 @@ type outLane struct {
 	broken func(error)
 }
 
-// newOutLane opens the continuations of a body on the streams of move. An error leaves nothing open.
-func newOutLane(ctx context.Context, move *Move, m *mover, sent int64, broken func(error)) (*outLane, error) {
-	l := &outLane{moves: m.moves, move: move, offset: uint64(sent), broken: broken}
+// newOutLane opens the continuations of a body that goes on at offset on the streams of move, and waits until the peer has
+// taken them, as long as opening lasts. An error leaves nothing open.
+func newOutLane(ctx, opening context.Context, move *Move, m *mover, offset int64, broken func(error)) (*outLane, error) {
+	l := &outLane{move: move, offset: uint64(offset), broken: broken}
 	l.ctx, l.cancel = context.WithCancel(ctx)
 	l.pace, l.unpace = context.WithCancel(l.ctx)
 	l.release = context.AfterFunc(ctx, func() { l.reset(laneReset(context.Cause(ctx))) })
-	if err := l.open(m); err != nil {
+	bounded := context.AfterFunc(opening, l.interrupt)
+	err := l.open(m)
+	if err == nil {
+		err = l.taken()
+	}
+	if !bounded() && err == nil {
+		err = context.Cause(opening)
+	}
+	if err != nil {
 		l.close()
 		return nil, err
 	}
@@ -65,12 +74,36 @@ func (l *outLane) open(m *mover) error {
 		err := w.Continuation(&wire.Continuation{
 			Exchange: m.exchange, Generation: m.generation, Offset: l.offset, Stripe: uint32(i), Stripes: uint32(count),
 		})
-		if err = errors.Join(err, s.SetWriteDeadline(time.Now().Add(moveTimeout)), w.Flush(), s.SetWriteDeadline(time.Time{})); err != nil {
+		if err = errors.Join(err, w.Flush()); err != nil {
 			return err
 		}
 		writers.Put(w)
 	}
 	return nil
+}
+
+// taken waits for the peer's FIN on each stream, by which it says that it keeps this one for the body.
+func (l *outLane) taken() error {
+	var b [1]byte
+	for _, s := range l.move.Streams {
+		n, err := s.Read(b[:])
+		if n > 0 || err == nil {
+			return fmt.Errorf("a byte on a continuation from its receiver: %w", wire.ErrProtocol)
+		}
+		if !isFIN(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// interrupt ends open and taken.
+func (l *outLane) interrupt() {
+	past := time.Unix(1, 0)
+	for _, s := range l.move.Streams {
+		_ = s.SetWriteDeadline(past)
+		_ = s.SetReadDeadline(past)
+	}
 }
 
 // run writes the segments of one stripe. Its FIN follows the last of them; that of the first one waits for the end frame.
@@ -241,20 +274,21 @@ func (l *outLane) hurry(until time.Time) {
 	}
 }
 
-// reset gives the streams up at once, also while they are written to.
+// reset gives the streams up at once, also while they are written to. Who writes is told last: it closes the lane then, and
+// the peer is to hear this code and no other.
 func (l *outLane) reset(code tunnel.ResetCode) {
-	l.cancel()
 	for _, s := range l.move.Streams {
 		s.Reset(code)
 	}
+	l.cancel()
 }
 
-// close frees the streams: the peer's FIN, which it sent when it accepted them, is read if all was sent.
+// close frees the streams, which have ended if all was sent: the peer's FIN came first.
 func (l *outLane) close() {
 	l.release()
 	whole := l.ended && l.ctx.Err() == nil
 	for _, s := range l.move.Streams {
-		if !whole || !endsNow(s) {
+		if !whole {
 			s.Reset(tunnel.ResetCancelled)
 		}
 	}
@@ -262,34 +296,18 @@ func (l *outLane) close() {
 	l.writers.Wait()
 	l.gathered.giveBack()
 	l.gathered = nil
-	l.moves.done(l.move)
+	if l.move.Done != nil {
+		l.move.Done()
+	}
 }
 
-// endsNow reads the peer's FIN of a stream on which it says nothing.
-func endsNow(s tunnel.Stream) bool {
-	_ = s.SetReadDeadline(time.Now().Add(closeTimeout))
-	var b [1]byte
-	n, err := s.Read(b[:])
-	return n == 0 && isFIN(err)
-}
-
-// leave moves the body of s to other links. After an error it is where it was.
-func (s *sender) leave(ctx context.Context, m *mover, sent int64) error {
-	opening, cancel := context.WithTimeout(ctx, moveTimeout)
-	defer cancel()
-	move, err := m.moves.move(opening)
-	if err != nil {
-		return err
-	}
-	lane, err := newOutLane(ctx, move, m, sent, func(err error) { s.stream.Reset(laneReset(err)) })
-	if err != nil {
-		return err
-	}
+// enter has the body of s go on on lane, which it closes after an error; then the body is where it was.
+func (s *sender) enter(lane *outLane) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err = errClosed()
+	err := errClosed()
 	if s.w != nil {
-		err = s.w.Moved(&wire.Moved{Offset: uint64(sent), Lane: wire.LaneBulk, Stripes: uint32(len(move.Streams))})
+		err = s.w.Moved(&wire.Moved{Offset: lane.offset, Lane: wire.LaneBulk, Stripes: uint32(len(lane.move.Streams))})
 	}
 	if err == nil {
 		err = s.flushLocked()
@@ -304,6 +322,9 @@ func (s *sender) leave(ctx context.Context, m *mover, sent int64) error {
 	}
 	return nil
 }
+
+// breakOff resets the exchange's own stream because of err on another one.
+func (s *sender) breakOff(err error) { s.stream.Reset(laneReset(err)) }
 
 // filler lends the buffers into which a body is read: a chunk while it is on the exchange's own stream, blocks that are
 // written as they are once it has moved.
@@ -327,11 +348,12 @@ func (f *filler) space(s *sender, limit int64) []byte {
 	return f.chunk[:min(int64(len(f.chunk)), limit)]
 }
 
-// send sends the n bytes that were read to space.
-func (f *filler) send(s *sender, n int) (sent int, err error) {
+// send sends what was read to space, between two places of it; a block is sent whole.
+func (f *filler) send(s *sender, from, to int) (sent int, err error) {
 	if f.block == nil {
-		return s.write(f.chunk[:n], false)
+		return s.write(f.chunk[from:to], false)
 	}
+	n := to
 	if n < flushSize {
 		return s.write(f.block.space()[:n], false)
 	}

@@ -290,7 +290,6 @@ func TestContinuationsThatAreNotWanted(t *testing.T) {
 		synctest.Wait()
 		for name, c := range map[string]wire.Continuation{
 			"the same stripe again": of(0, 1),
-			"another offset":        {Exchange: theExchange, Generation: theGeneration, Offset: 3, Stripes: 1},
 			"another count":         of(1, 2),
 		} {
 			second, _ := r.stripe(c)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -11,19 +12,18 @@ import (
 
 	"github.com/sallyport-dev/sallyport/pkg/metric"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
-	"github.com/sallyport-dev/sallyport/pkg/wire"
 )
 
 // DefaultThreshold is from how many bytes on a body goes on on bulk links.
 const DefaultThreshold = 256 << 10
 
 const (
-	// moveTimeout bounds how long a body stands still while its streams are opened.
+	// moveTimeout bounds how long opening a body's streams, and hearing that the peer has them, may take.
 	moveTimeout = time.Second
 	// moveAgain is after how many more bytes a body that had to stay tries again: a bulk link may have come up.
 	moveAgain = 4 << 20
-	// maxMoving is how many bodies may move to one peer at a time, so that an honest side never has more continuations
-	// under way than the other one keeps for bodies that have not asked for them yet.
+	// maxMoving is how many exchanges with one peer may have a body that moved, to their ends, so that an honest side never
+	// has more continuations under way than the other one keeps for bodies that have not asked for them yet.
 	maxMoving = 64
 	never     = math.MaxInt64
 )
@@ -70,16 +70,24 @@ type Moves struct {
 	running, moving, arriving atomic.Int64
 }
 
-// begin and end count an exchange.
-func (m *Moves) begin() {
-	if m != nil {
-		m.running.Add(1)
+// begin and end stand around each exchange.
+func (m *Moves) begin(key bodyKey) {
+	if m == nil {
+		return
+	}
+	m.running.Add(1)
+	if m.Continuations != nil {
+		m.Continuations.begin(key)
 	}
 }
 
-func (m *Moves) end() {
-	if m != nil {
-		m.running.Add(-1)
+func (m *Moves) end(key bodyKey) {
+	if m == nil {
+		return
+	}
+	m.running.Add(-1)
+	if m.Continuations != nil {
+		m.Continuations.end(key)
 	}
 }
 
@@ -98,25 +106,20 @@ func (m *Moves) threshold() int64 {
 	return m.Threshold
 }
 
-// move takes a slot, which done gives back, and opens streams.
-func (m *Moves) move(ctx context.Context) (*Move, error) {
+// lead is how many bytes go on where the body is while its streams are opened elsewhere and the peer says that it has
+// them: on most lines a good part of that round trip.
+func (m *Moves) lead() int64 { return min(m.threshold()/2, DefaultThreshold/2) }
+
+// enter takes one of maxMoving slots, and leave gives it back.
+func (m *Moves) enter() error {
 	if m.moving.Add(1) > maxMoving {
 		m.moving.Add(-1)
-		return nil, errBusy
+		return errBusy
 	}
-	move, err := m.Lanes.Move(ctx)
-	if err != nil {
-		m.moving.Add(-1)
-	}
-	return move, err
+	return nil
 }
 
-func (m *Moves) done(move *Move) {
-	m.moving.Add(-1)
-	if move.Done != nil {
-		move.Done()
-	}
-}
+func (m *Moves) leave() { m.moving.Add(-1) }
 
 // accepts says that the peer may move a body.
 func (m *Moves) accepts() bool { return m != nil && m.Continuations != nil }
@@ -145,13 +148,16 @@ func (m *Metrics) noteStayed(d direction, err error) {
 		return
 	}
 	reason := "failed"
+	var reset *tunnel.ResetError
 	switch {
 	case errors.Is(err, ErrNoBulk):
 		reason = "no_bulk_link"
 	case errors.Is(err, errBusy):
 		reason = "too_many"
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		reason = "timeout"
+	case errors.As(err, &reset) && reset.Remote:
+		reason = "refused"
 	}
 	m.stayed.WithLabelValues(string(d), reason).Inc()
 }
@@ -162,50 +168,3 @@ const (
 	upload   direction = "upload"
 	download direction = "download"
 )
-
-// mover decides when one outgoing body moves.
-type mover struct {
-	moves     *Moves
-	direction direction
-	// exchange and generation name the exchange to the peer.
-	exchange, generation uint64
-	// at is how large the body may grow before it moves.
-	at     int64
-	stayed bool // counted already
-}
-
-func newMover(m *Moves, d direction, head *wire.RequestHead) mover {
-	return mover{moves: m, direction: d, exchange: head.Exchange, generation: head.Generation, at: never}
-}
-
-// declared sets when the body moves, by its length; -1 if that is not known.
-func (m *mover) declared(length int64) {
-	if m.moves == nil || m.moves.Lanes == nil || m.exchange == 0 || m.generation == 0 {
-		return
-	}
-	switch threshold := m.moves.threshold(); {
-	case length < 0:
-		m.at = threshold
-	case length > threshold:
-		m.at = 0
-	}
-}
-
-// due says that the body has to move before n more bytes; sent is how many went out.
-func (m *mover) due(sent int64, n int) bool { return sent+int64(n) > m.at }
-
-// try moves the body of s, of which sent bytes have been given to s. If that fails the body goes on where it is, and
-// nobody notices; if even that fails, the next write does.
-func (m *mover) try(ctx context.Context, s *sender, sent int64) {
-	m.at = never
-	err := s.leave(ctx, m, sent)
-	if err == nil {
-		m.moves.Metrics.noteMoved(m.direction)
-		return
-	}
-	if !m.stayed && ctx.Err() == nil {
-		m.stayed = true
-		m.moves.Metrics.noteStayed(m.direction, err)
-	}
-	m.at = sent + moveAgain
-}

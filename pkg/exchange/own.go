@@ -93,13 +93,6 @@ func (b *body) moved() error {
 	return nil
 }
 
-// forgo gives up continuations that came before the body was read that far.
-func (b *body) forgo() {
-	if b.moves.accepts() {
-		b.moves.Continuations.drop(b.key)
-	}
-}
-
 // segment goes on to what follows of a moved body; the caller holds mu.
 func (b *body) segment() {
 	r, err := b.lane.next(uint64(b.got))

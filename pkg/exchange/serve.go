@@ -85,8 +85,8 @@ func ServeMoving(ctx context.Context, s tunnel.Stream, h Handler, moves *Moves) 
 		stream: s, abort: abort, ended: x.ended, r: r, length: x.head.ContentLength,
 		moves: moves, direction: upload, key: bodyKey{x.head.Generation, x.head.Exchange},
 	}
-	moves.begin()
-	defer moves.end()
+	moves.begin(x.in.key)
+	defer moves.end(x.in.key)
 	x.ctx = handling
 	x.out = newAnswer(x, moves)
 	in := x.incoming()
@@ -210,8 +210,7 @@ func (x *served) startProbe(ctx context.Context) *time.Timer {
 // read the answer and lets the stream go: it must not wait on a window that nobody will open any more, nor lose the
 // answer's last bytes to a reset.
 func (x *served) settle() {
-	defer x.out.send.settle()
-	defer x.in.forgo()
+	defer x.out.settle()
 	x.out.closeConn()
 	if x.framed.Load() {
 		<-x.watched

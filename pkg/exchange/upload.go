@@ -13,7 +13,8 @@ const copyChunk = 32 << 10
 // upload sends the request's body and its end frame. Errors of the stream are left to the reader of the answer, who
 // meets them too; errors of the body become an end frame with a code, and the peer answers as it likes.
 func (c *call) upload(ctx context.Context, req *Request) {
-	defer c.out.settle()
+	move := newMover(req.Moves, upload, &req.Head)
+	defer c.settle(&move)
 	defer req.done()
 	if req.Head.ExpectContinue {
 		select {
@@ -22,7 +23,7 @@ func (c *call) upload(ctx context.Context, req *Request) {
 			return
 		}
 	}
-	end, err := c.copyBody(ctx, req)
+	end, err := c.copyBody(ctx, req, &move)
 	if err != nil {
 		return
 	}
@@ -36,13 +37,22 @@ func (c *call) upload(ctx context.Context, req *Request) {
 	c.sent.Store(true)
 }
 
+// settle frees what a moved body used, and once the exchange is over its slot.
+func (c *call) settle(move *mover) {
+	move.giveUp()
+	c.out.settle()
+	if move.entered {
+		<-c.over
+		move.exit()
+	}
+}
+
 // copyBody sends the body and returns the frame that ends it; an error is one of the stream.
-func (c *call) copyBody(ctx context.Context, req *Request) (wire.End, error) {
+func (c *call) copyBody(ctx context.Context, req *Request, move *mover) (wire.End, error) {
 	left, sent := req.Head.ContentLength, int64(0)
-	move := newMover(req.Moves, upload, &req.Head)
 	move.declared(left)
-	if left > 0 && move.due(0, 1) { // declared as large: it need not be read to the threshold first
-		move.try(ctx, c.out, 0)
+	if left > 0 { // declared as large, it need not be read first
+		move.step(ctx, c.out, 0, 1)
 	}
 	var f filler
 	defer f.close()
@@ -59,13 +69,13 @@ func (c *call) copyBody(ctx context.Context, req *Request) (wire.End, error) {
 			if left >= 0 {
 				left -= int64(n)
 			}
-			if move.due(sent, n) {
-				move.try(ctx, c.out, sent)
+			for from := 0; from < n; {
+				part := move.step(ctx, c.out, sent, n-from)
+				if _, werr := f.send(c.out, from, from+part); werr != nil {
+					return wire.End{}, werr
+				}
+				from, sent = from+part, sent+int64(part)
 			}
-			if _, werr := f.send(c.out, n); werr != nil {
-				return wire.End{}, werr
-			}
-			sent += int64(n)
 		}
 		switch {
 		case err == nil:
