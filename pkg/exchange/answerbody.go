@@ -20,6 +20,11 @@ func (a *answerBody) Close() error {
 	}
 	if !b.mu.TryLock() {
 		a.call.stop(tunnel.ResetCancelled)
+		go func() { // the Read, which ends now, may have found bytes and no error
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.quit()
+		}()
 		return nil
 	}
 	defer b.mu.Unlock()
@@ -30,6 +35,7 @@ func (a *answerBody) Close() error {
 	}
 	if b.err == nil {
 		a.call.stop(tunnel.ResetCancelled)
+		b.quit()
 	}
 	return nil
 }

@@ -139,6 +139,16 @@ func (b *body) fail(err error, framed bool) {
 	b.ended(abort, framed)
 }
 
+// quit ends what a moved body runs, when its reader has gone before the end; the caller holds mu.
+func (b *body) quit() {
+	if b.err != nil || b.lane == nil {
+		return
+	}
+	b.err = errClosed()
+	b.lane.reset(tunnel.ResetCancelled)
+	b.lane.leave()
+}
+
 // complete reports whether all bytes that were declared have been read and only the end frame is out; the caller
 // holds mu.
 func (b *body) complete() bool { return b.err == nil && b.length >= 0 && b.got == b.length }

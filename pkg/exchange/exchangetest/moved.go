@@ -34,6 +34,7 @@ func MovedSuite(t *testing.T, fast, bulkLinks Links, stripes int, threshold int6
 		{"link lost during the answer", fastLostDown},
 		{"cancel while nobody reads", cancelBlocked},
 		{"no lane", noLane},
+		{"a lane that comes late", lateLane},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -261,6 +262,34 @@ func noLane(t *testing.T, p *pair) {
 	if err := p.left(t); err != nil {
 		t.Error(err)
 	}
+}
+
+// lateLane: a body that could not move does so soon after it can.
+func lateLane(t *testing.T, p *pair) {
+	p.bulk.refuse.Store(true)
+	ended := endlessAnswer(p)
+	ctx, cancel := context.WithCancel(limited(t))
+	defer cancel()
+	resp, err := p.ask(ctx, &exchange.Request{Head: head("GET", 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if _, err := io.CopyN(io.Discard, resp.Body, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	p.bulk.refuse.Store(false)
+	// What the windows held, and then some.
+	const soon = 16 << 20
+	if n, err := io.CopyN(io.Discard, resp.Body, soon); err != nil {
+		t.Fatal(n, err)
+	}
+	if got := p.bulk.down.Load(); got != 1 {
+		t.Errorf("%d bodies moved", got)
+	}
+	cancel()
+	<-ended
+	_ = p.left(t)
 }
 
 // once is a body without io.WriterTo.
