@@ -31,8 +31,9 @@ type Peer struct {
 	Address string
 	// URL is https://host[:port] for connectors.
 	URL string
-	// Weight is its share of connectors, 1 to 1000.
-	Weight uint32
+	// Share is its share of the connectors as it is set, 1 to 100; Weight is what connectors are told, 1 to 1000: less than Share
+	// would make it while the edge has too many.
+	Share, Weight uint32
 	// Software is the version of its program, for operators only.
 	Software string
 	// Protocol is the newest version of the wire protocol that it speaks.

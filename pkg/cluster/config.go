@@ -18,6 +18,11 @@ import (
 // DefaultGrace is how long an edge goes on with what it knows while the database is away.
 const DefaultGrace = 30 * time.Minute
 
+// DefaultWeight leaves room for edges with less.
+const DefaultWeight = 10
+
+const maxWeight = 100
+
 // Config is what can be set of an edge's part in a cluster.
 type Config struct {
 	// Edge names this edge, unique in the cluster; empty: a name made once from host and kept in state_dir.
@@ -26,14 +31,14 @@ type Config struct {
 	Listen string `conf:"listen" help:"address for links from other edges"`
 	// Advertise is host:port as other edges dial it, where that is not Listen itself.
 	Advertise string `conf:"advertise" help:"address that other edges dial, if it is not cluster.listen"`
-	// Weight is this edge's share of the connectors, 1 to 1000; 0 means 1.
+	// Weight is this edge's share of the connectors, 1 to 100; 0 means 10.
 	Weight uint32 `conf:"weight" help:"this edge's share of the connectors"`
 	// Grace is how long sessions and services go on while the database is away.
 	Grace time.Duration `conf:"grace" help:"how long sessions and services go on while the database is away"`
 }
 
 // Default is an edge that is alone.
-func Default() Config { return Config{Weight: 1, Grace: DefaultGrace} }
+func Default() Config { return Config{Weight: DefaultWeight, Grace: DefaultGrace} }
 
 // Enabled says that the edge is one of a cluster.
 func (c Config) Enabled() bool { return c.Listen != "" }
@@ -56,8 +61,8 @@ func (c Config) Validate() error {
 	case c.Advertise != "" && (!isAddress(c.Advertise) || !specific(c.Advertise)):
 		faults = append(faults, fmt.Errorf("cluster.advertise: %q: write host:port as other edges dial it", c.Advertise))
 	}
-	if c.Weight > 1000 {
-		faults = append(faults, fmt.Errorf("cluster.weight: %d: use 1 to 1000", c.Weight))
+	if c.Weight > maxWeight {
+		faults = append(faults, fmt.Errorf("cluster.weight: %d: use 1 to %d", c.Weight, maxWeight))
 	}
 	if c.Grace < 0 || c.Grace > 24*time.Hour {
 		faults = append(faults, fmt.Errorf("cluster.grace: %s: use 0 to 24h", c.Grace))

@@ -66,7 +66,7 @@ func (t *table) Beat(_ context.Context, b Beat) error {
 	t.beats++
 	t.leases += len(b.Changed)
 	row.expires = time.Now().Add(LeaseLife)
-	row.Version, row.Draining, row.Links, row.Connectors = b.Version, b.Draining, b.Links, b.Connectors
+	row.Version, row.Draining, row.Links, row.Connectors, row.Weight = b.Version, b.Draining, b.Links, b.Connectors, b.Weight
 	if b.All {
 		clear(row.held)
 	}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -27,7 +28,7 @@ type HeartConfig struct {
 	Store    Store
 	Members  *Members
 	Registry *registry.Registry
-	// Self says who this edge is; the store sets Incarnation and Started.
+	// Self says who this edge is; the store sets Incarnation and Started, and Share says how much Weight is.
 	Self Peer
 	// Lag tells how far this edge's copies are behind the change log; nil for nothing.
 	Lag     func() time.Duration
@@ -46,7 +47,9 @@ type Heart struct {
 
 	// Run's goroutine alone has these. displaced is set while another process has this edge's name.
 	entered, displaced, failing bool
+	leveled                     time.Time // when the weight was changed last
 
+	weight   atomic.Uint32
 	written  atomic.Int64 // when the last heartbeat was, Unix nanoseconds by this edge's clock; 0: never
 	yielding atomic.Bool
 }
@@ -62,6 +65,9 @@ func NewHeart(cfg HeartConfig) *Heart {
 	cfg.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "sallyport_cluster_heartbeat_age_seconds", Help: "How long ago the last heartbeat was written; it is 0 before the first.",
 	}, func() float64 { return h.Age().Seconds() }))
+	h.cfg.Self.Share = cmp.Or(cfg.Self.Share, DefaultWeight)
+	h.cfg.Self.Weight = h.cfg.Self.Share * unit
+	h.weight.Store(h.cfg.Self.Weight)
 	cfg.Members.WhenNewer(func(n Holding) {
 		cfg.Registry.Outdone(registry.Presence{Tenant: n.Tenant, Site: n.Site, Connector: n.Connector, Generation: n.Generation, Links: n.Links})
 	})
@@ -124,6 +130,7 @@ func (h *Heart) beat(ctx context.Context) {
 	}
 	h.took.WithLabelValues().Observe(time.Since(began).Seconds())
 	h.count()
+	h.level(time.Now())
 	switch {
 	case err == nil:
 		h.beats.WithLabelValues("written").Inc()
@@ -157,7 +164,7 @@ func (h *Heart) write(ctx context.Context) error {
 		h.entered = true
 	}
 	beat := h.cfg.Members.beat()
-	beat.Weight = h.cfg.Self.Weight
+	beat.Weight = h.weight.Load()
 	beat.Links, beat.Connectors = h.cfg.Registry.Links()
 	if h.cfg.Lag != nil {
 		beat.Lag = h.cfg.Lag()

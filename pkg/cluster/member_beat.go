@@ -22,6 +22,12 @@ func (m *Members) incarnation() int64 {
 	return m.own.incarnation
 }
 
+func (m *Members) draining() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.own.draining
+}
+
 // beat is what the store is to be told.
 func (m *Members) beat() Beat {
 	m.mu.Lock()

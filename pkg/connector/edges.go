@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +27,10 @@ const (
 	// settle is the least time between two changes of the list that are acted on: two edges that name only each other
 	// would have this connector run to and fro.
 	settle = 10 * time.Second
+	// spread is over how long the connectors of a cluster act on a list that has more to offer than the one before: a new edge
+	// must not get all of its connectors in one second. hurry is the same for a list that lacks an edge.
+	spread = 20 * time.Second
+	hurry  = time.Second
 )
 
 // edges holds the links to each of up to two edges. Which ones there are, the edges say; the one of the enrolment is always
@@ -39,6 +44,8 @@ type edges struct {
 	mu      sync.Mutex // guards all below
 	list    []edgeAddress
 	changed time.Time // when the list was changed last
+	next    []edgeAddress
+	due     time.Time // when next takes the place of list; zero: there is none
 	sets    []*set
 	givenUp map[string]time.Time
 	leaving bool
@@ -152,6 +159,7 @@ func (e *edges) arrange(now time.Time, spawn func(*set)) {
 	if e.leaving {
 		return
 	}
+	e.turn(now)
 	candidates := order(e.list, e.identity.Edge, string(e.identity.Connector))
 	e.judge(now, len(candidates))
 	chosen := choose(candidates, e.givenUp, now)
@@ -221,25 +229,51 @@ func (e *edges) learn(m *tunnelv1.Edges) {
 		return
 	}
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	now := time.Now()
-	same := slices.Equal(list, e.list)
-	wait := !same && !e.changed.IsZero() && now.Sub(e.changed) < settle
-	if !same && !wait {
-		e.list, e.changed = list, now
-	}
-	e.mu.Unlock()
 	switch {
-	case same:
+	case slices.Equal(list, e.list):
+		e.due = time.Time{} // whoever sent another one thinks so too by now, or is alone with it
 		return
-	case wait:
-		e.logger.Warn("edges disagree about the list of edges: the one before stays", zap.Duration("for", settle))
+	case !e.due.IsZero() && slices.Equal(list, e.next):
 		return
 	}
-	if err := saveEdges(e.cfg.StateDir, list); err != nil {
+	e.next, e.due = list, now.Add(actAfter(e.list, list))
+	if !e.changed.IsZero() && e.due.Sub(e.changed) < settle {
+		e.due = e.changed.Add(settle)
+	}
+	e.wake()
+}
+
+// actAfter is how long to wait before a list takes the place of the one before.
+func actAfter(before, list []edgeAddress) time.Duration {
+	if len(before) == 0 {
+		return 0
+	}
+	for _, a := range before {
+		if !slices.ContainsFunc(list, func(b edgeAddress) bool { return a.URL == b.URL }) {
+			return rand.N(hurry)
+		}
+	}
+	return rand.N(spread)
+}
+
+// turn puts the list in force whose time has come. An edge that is new on it is worth a try, whatever was before. The caller holds
+// mu.
+func (e *edges) turn(now time.Time) {
+	if e.due.IsZero() || now.Before(e.due) {
+		return
+	}
+	for _, a := range e.next {
+		if !slices.ContainsFunc(e.list, func(b edgeAddress) bool { return a.URL == b.URL }) {
+			delete(e.givenUp, a.URL)
+		}
+	}
+	e.list, e.changed, e.due = e.next, now, time.Time{}
+	if err := saveEdges(e.cfg.StateDir, e.list); err != nil {
 		e.logger.Error("the list of edges could not be noted for the next start", zap.Error(err))
 	}
-	e.logger.Info("list of edges", zap.Strings("edges", urls(list)))
-	e.wake()
+	e.logger.Info("list of edges", zap.Strings("edges", urls(e.list)))
 }
 
 func (e *edges) all() []*set {

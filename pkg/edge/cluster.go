@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -29,7 +30,7 @@ func (e *Edge) assembleCluster(context.Context) error {
 	e.heart = cluster.NewHeart(cluster.HeartConfig{
 		Store: e.store.Cluster(), Members: e.members, Registry: e.registry, Logger: e.logger, Metrics: e.metrics,
 		Self: cluster.Peer{
-			ID: name, Address: address, URL: e.url(), Weight: max(c.Weight, 1), Software: build.Version(), Protocol: wire.Version,
+			ID: name, Address: address, URL: e.url(), Share: c.Weight, Software: build.Version(), Protocol: wire.Version,
 		},
 	})
 	e.logger.Info("one of several edges", zap.String("edge", string(name)), zap.String("address", address))
@@ -39,6 +40,39 @@ func (e *Edge) assembleCluster(context.Context) error {
 // url is where connectors reach this edge.
 func (e *Edge) url() string {
 	return fmt.Sprintf("https://%s%s", e.config.Host, e.config.port(e.Addr()))
+}
+
+// tellEdges says to connectors where links may be opened: the edges that live, unless the configuration lists them.
+func (e *Edge) tellEdges() {
+	if len(e.config.Edges) > 0 {
+		return
+	}
+	if err := e.control.SetEdges(cluster.EdgeList(e.heart.Self(), e.members.Peers())); err != nil {
+		e.logger.Error("connectors are not told which edges there are", zap.Error(err))
+	}
+}
+
+// tellAgain is how often connectors are told if nothing else happens: this edge's own weight may have changed.
+const tellAgain = 5 * time.Second
+
+// spread keeps connectors told of the edges until ctx ends.
+func (e *Edge) spread(ctx context.Context) error {
+	if e.heart == nil {
+		<-ctx.Done()
+		return nil
+	}
+	tick := time.NewTicker(tellAgain)
+	defer tick.Stop()
+	for {
+		changed := e.members.Changed()
+		e.tellEdges()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-tick.C:
+		}
+	}
 }
 
 // membership keeps this edge known to the others until ctx ends.

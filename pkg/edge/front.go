@@ -109,6 +109,7 @@ func (e *Edge) drain(ctx context.Context) {
 	e.logger.Info("edge drains", zap.Bool("successor", succeeded), zap.Int64("requests", e.ordinary.Load()), zap.Int("leases", e.access.Leases()))
 	if e.heart != nil {
 		e.heart.Drain(succeeded)
+		e.tellEdges() // and so connectors know of the others before they are told that this one drains
 	}
 	e.place.tcp.Leave()
 	e.control.Drain(e.config.Drain.Requests)

@@ -37,6 +37,7 @@ func (e *Edge) Run(ctx context.Context) error {
 		{Name: "changes", Run: e.follower.Run},
 		{Name: "hints of changes", Run: func(ctx context.Context) error { return e.store.Listen(ctx, e.follower.Kick) }},
 		{Name: "membership", Run: e.membership},
+		{Name: "spread of connectors", Run: e.spread},
 		{Name: "housekeeping", Run: e.housekeeping},
 		{Name: "certificates", Run: e.certs.Run},
 		{Name: "configuration", Run: e.reloader.run},

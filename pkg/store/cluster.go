@@ -19,14 +19,15 @@ func (e edges) Enter(ctx context.Context, p cluster.Peer) (incarnation int64, er
 			return err
 		}
 		return tx.QueryRowContext(ctx, `INSERT INTO edges (id, incarnation, version, address, url, weight, software, protocol, started,
-				connectors, links, draining, lag_ms, expires)
-			VALUES ($1, $2, 0, $3, $4, $5, $6, $7, $2, 0, 0, 0, 0, $8)
+				connectors, links, draining, lag_ms, expires, share)
+			VALUES ($1, $2, 0, $3, $4, $5, $6, $7, $2, 0, 0, 0, 0, $8, $9)
 			ON CONFLICT (id) DO UPDATE SET version = 0, address = excluded.address, url = excluded.url, weight = excluded.weight,
 				software = excluded.software, protocol = excluded.protocol, started = excluded.started, draining = 0, lag_ms = 0,
-				expires = excluded.expires, incarnation = CASE WHEN edges.incarnation >= excluded.incarnation
+				expires = excluded.expires, share = excluded.share, incarnation = CASE WHEN edges.incarnation >= excluded.incarnation
 					THEN edges.incarnation + 1 ELSE excluded.incarnation END
 			RETURNING incarnation`,
-			p.ID, now, p.Address, p.URL, int64(p.Weight), p.Software, int64(p.Protocol), now+cluster.LeaseLife.Milliseconds()).Scan(&incarnation)
+			p.ID, now, p.Address, p.URL, int64(p.Weight), p.Software, int64(p.Protocol), now+cluster.LeaseLife.Milliseconds(),
+			int64(p.Share)).Scan(&incarnation)
 	})
 	return incarnation, err
 }
@@ -91,11 +92,11 @@ func (e edges) View(ctx context.Context, have map[id.Edge]cluster.Mark) (cluster
 		return cluster.View{}, err
 	}
 	seen, err := list(e.db.ask(ctx, everyTenant, `SELECT id, incarnation, version, address, url, weight, software, protocol, started,
-		connectors, links, draining, lag_ms, expires FROM edges WHERE expires >= $1 ORDER BY id`, now-cluster.LapsedStay.Milliseconds()),
+		connectors, links, draining, lag_ms, expires, share FROM edges WHERE expires >= $1 ORDER BY id`, now-cluster.LapsedStay.Milliseconds()),
 		func(r row) (s cluster.Seen, err error) {
 			var started, lag, expires, draining int64
 			err = r.Scan(&s.ID, &s.Incarnation, &s.Version, &s.Address, &s.URL, &s.Weight, &s.Software, &s.Protocol, &started,
-				&s.Connectors, &s.Links, &draining, &lag, &expires)
+				&s.Connectors, &s.Links, &draining, &lag, &expires, &s.Share)
 			s.Started, s.Lag, s.Draining, s.Lapsed = moment(started), time.Duration(lag)*time.Millisecond, draining != 0, expires <= now
 			s.Known = have[s.ID] == cluster.Mark{Incarnation: s.Incarnation, Version: s.Version}
 			return s, err

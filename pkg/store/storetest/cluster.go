@@ -15,7 +15,7 @@ import (
 func enter(t *testing.T, s Stores, edge id.Edge) int64 {
 	t.Helper()
 	n, err := s.Cluster.Enter(t.Context(), cluster.Peer{
-		ID: edge, Address: string(edge) + ".example:7443", URL: "https://" + string(edge) + ".example", Weight: 3, Software: "v1", Protocol: 1,
+		ID: edge, Address: string(edge) + ".example:7443", URL: "https://" + string(edge) + ".example", Weight: 3, Share: 2, Software: "v1", Protocol: 1,
 	})
 	must(t, err)
 	return n
@@ -39,7 +39,7 @@ func held(edge id.Edge, of id.Tenant, c id.Connector, generation uint64, links i
 func testEdges(t *testing.T, s Stores) {
 	ctx := t.Context()
 	one, two := enter(t, s, "one"), enter(t, s, "two")
-	if e := view(t, s, nil)["one"]; e.Lapsed || e.Address != "one.example:7443" || e.URL != "https://one.example" || e.Weight != 3 ||
+	if e := view(t, s, nil)["one"]; e.Lapsed || e.Address != "one.example:7443" || e.URL != "https://one.example" || e.Weight != 3 || e.Share != 2 ||
 		e.Software != "v1" || e.Protocol != 1 || e.Started.IsZero() || e.Incarnation != one || len(e.Holdings) != 0 {
 		t.Errorf("%+v", e)
 	}
