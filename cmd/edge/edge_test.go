@@ -14,6 +14,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/pkg/edgetest"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/store/pgtest"
 )
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"edge": main}) }
@@ -30,7 +31,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("MAIL_PORT", strconv.Itoa(sink.Port()))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "answers": answers, "keep": keep},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "answers": answers, "keep": keep, "database": database(t)},
 	})
 }
 
@@ -63,6 +64,11 @@ func answers(ts *testscript.TestScript, _ bool, args []string) {
 		case <-tick.C:
 		}
 	}
+}
+
+// database NAME puts the URL of a new PostgreSQL database into a variable.
+func database(t *testing.T) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], pgtest.Database(t)) }
 }
 
 // keep NAME PATTERN puts what the pattern's group matched of standard output into a variable.

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -36,17 +37,12 @@ func (c *Config) validateStore() error {
 
 // storeConfig says which database it is, files read.
 func (c *Config) storeConfig() (store.Config, error) {
-	config := store.Config{Path: c.database()}
 	if c.Store == "" {
-		return config, nil
+		return store.Config{Path: c.database()}, nil
 	}
-	config.PostgreSQL.URL = c.Store
-	if path, inFile := strings.CutPrefix(c.Store, storeFile); inFile {
-		text, err := readPrivate(path)
-		if err != nil {
-			return store.Config{}, fmt.Errorf("store: %w", err)
-		}
-		config.PostgreSQL.URL = text
+	config, err := postgresConfig(c.Store)
+	if err != nil {
+		return store.Config{}, fmt.Errorf("store: %w", err)
 	}
 	if c.StorePasswordFile != "" {
 		text, err := readPrivate(c.StorePasswordFile)
@@ -54,6 +50,56 @@ func (c *Config) storeConfig() (store.Config, error) {
 			return store.Config{}, fmt.Errorf("store_password_file: %w", err)
 		}
 		config.PostgreSQL.Password = secret.Redact(text)
+	}
+	return config, nil
+}
+
+// postgresConfig reads a URL, or the file that holds it.
+func postgresConfig(text string) (config store.Config, err error) {
+	if path, inFile := strings.CutPrefix(text, storeFile); inFile {
+		if text, err = readPrivate(path); err != nil {
+			return store.Config{}, err
+		}
+	}
+	config.PostgreSQL.URL = text
+	return config, nil
+}
+
+// MoveStore fills the store at to with what the one at from holds (store.Move); each is sqlite:PATH, postgres://… or
+// file:/path of a file that holds such a URL. No edge may run on either. master.key is that of c's state directory, and
+// store_password_file goes with a URL that equals c's store.
+func MoveStore(ctx context.Context, c Config, from, to string, report func(store.Moved)) error {
+	if from == to {
+		return errors.New("--from and --to are the same store")
+	}
+	source, err := c.movable("--from", from)
+	if err != nil {
+		return err
+	}
+	target, err := c.movable("--to", to)
+	if err != nil {
+		return err
+	}
+	sealer, err := secret.LoadMaster(c.masterKey())
+	if err != nil {
+		return err
+	}
+	return store.Move(ctx, source, target, sealer, report)
+}
+
+func (c *Config) movable(flag, text string) (store.Config, error) {
+	if path, file := strings.CutPrefix(text, "sqlite:"); file && path != "" {
+		return store.Config{Path: path}, nil
+	}
+	if text != "" && text == c.Store {
+		return c.storeConfig()
+	}
+	if text == storeFile || !strings.HasPrefix(text, storeFile) && !strings.HasPrefix(text, "postgres") {
+		return store.Config{}, fmt.Errorf("%s %q: want sqlite:PATH, postgres://role@host/database, or file:/path of a file that holds the URL", flag, text)
+	}
+	config, err := postgresConfig(text)
+	if err != nil {
+		return store.Config{}, fmt.Errorf("%s: %w", flag, err)
 	}
 	return config, nil
 }

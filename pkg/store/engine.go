@@ -27,6 +27,8 @@ type engine interface {
 	listen(ctx context.Context, heard func())
 	// tidy purges what the engine keeps for itself.
 	tidy(ctx context.Context, purge func(ctx context.Context, query string, before int64) error) error
+	// hold keeps every write out until the function that it returns is called, which fails if something came in nevertheless.
+	hold(ctx context.Context) (func() error, error)
 	// check reads everything and returns an error for any damage.
 	check(ctx context.Context) error
 	// close lets go of reader and writer once the write that is under way has ended, and of what keeps others out.

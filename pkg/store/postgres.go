@@ -146,7 +146,7 @@ func (db *DB) openPostgres(ctx context.Context, p PostgreSQL) error {
 	if err != nil {
 		return err
 	}
-	if err := preparePostgres(ctx, config); err != nil {
+	if err := db.preparePostgres(ctx, config); err != nil {
 		return explain(err)
 	}
 	db.writer = openPool(config, pgWriters)
@@ -170,7 +170,7 @@ func openPool(config *pgx.ConnConfig, size int) *sql.DB {
 const migrationLock int64 = 0x73616c6c79706f72
 
 // preparePostgres checks that the database is fit, and brings its schema up to date.
-func preparePostgres(ctx context.Context, config *pgx.ConnConfig) error {
+func (db *DB) preparePostgres(ctx context.Context, config *pgx.ConnConfig) error {
 	config = config.Copy()
 	// A step may have to touch the rows of all tenants, and take as long as it takes.
 	config.RuntimeParams[tenantSetting] = string(everyTenant)
@@ -194,7 +194,7 @@ func preparePostgres(ctx context.Context, config *pgx.ConnConfig) error {
 	if err != nil {
 		return err
 	}
-	return migrate(ctx, provider, true)
+	return db.migrate(ctx, provider, pool, true)
 }
 
 // fit refuses a server that would lose what was acknowledged, and a role that row security does not hold.
@@ -258,6 +258,33 @@ func (*postgresEngine) each(ctx context.Context, t *tx, text string, all [][]any
 		batch.Queue(text, clean...)
 	}
 	return t.conn.Raw(func(c any) error { return c.(*pgConn).Conn.Conn().SendBatch(ctx, batch).Close() })
+}
+
+// hold locks every table against writers, who are told that the store is busy.
+func (p *postgresEngine) hold(ctx context.Context) (func() error, error) {
+	config := p.checking()
+	config.RuntimeParams["idle_in_transaction_session_timeout"], config.RuntimeParams["lock_timeout"] = "0", "10s"
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(moveOrder))
+	for i, table := range moveOrder {
+		names[i] = table.name
+	}
+	if _, err := conn.Exec(ctx, `BEGIN; LOCK TABLE `+strings.Join(names, ", ")+` IN SHARE MODE`); err != nil {
+		closeConn(conn)
+		return nil, err
+	}
+	return func() error {
+		defer closeConn(conn)
+		ctx, cancel := context.WithTimeout(context.Background(), pgStatementLimit)
+		defer cancel()
+		if _, err := conn.Exec(ctx, `COMMIT`); err != nil {
+			return fmt.Errorf("the lock on the source was lost, others may have written: %w", err)
+		}
+		return nil
+	}, nil
 }
 
 // check has every row of every table read, with what is stored apart from it; the server checks pages as it reads them.

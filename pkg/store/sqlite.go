@@ -47,6 +47,11 @@ type sqliteEngine struct{ reader *sql.DB }
 func (db *DB) openSQLite(ctx context.Context, path string, lock *os.File) (err error) {
 	beside := lock != nil
 	if db.lock = lock; !beside {
+		if db.use == asSource {
+			if _, err := os.Stat(path); err != nil { // before a lock is made beside nothing
+				return err
+			}
+		}
 		if db.lock, err = lockFile(path + ".lock"); err != nil {
 			return err
 		}
@@ -62,7 +67,7 @@ func (db *DB) openSQLite(ctx context.Context, path string, lock *os.File) (err e
 	if err != nil {
 		return err
 	}
-	if err := migrate(ctx, provider, beside); err != nil {
+	if err := db.migrate(ctx, provider, db.writer, beside); err != nil {
 		return err
 	}
 	if db.reader, err = openReader(path); err != nil {
@@ -125,6 +130,11 @@ func (*sqliteEngine) each(ctx context.Context, t *tx, text string, all [][]any) 
 		}
 	}
 	return nil
+}
+
+// hold has nothing to do: the lock on the file keeps other processes out, and this one does not write.
+func (*sqliteEngine) hold(context.Context) (func() error, error) {
+	return func() error { return nil }, nil
 }
 
 func (s *sqliteEngine) check(ctx context.Context) error {

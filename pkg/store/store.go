@@ -37,11 +37,23 @@ type Config struct {
 	Lock *os.File
 	// Now is the clock, for what the store stamps by itself; nil means time.Now.
 	Now func() time.Time
+
+	use use
 }
+
+// use is what a store is opened for.
+type use int
+
+const (
+	asStore  use = iota
+	asSource     // of a move: nothing is changed, the schema neither
+	asTarget     // of a move: one that is not finished is no hindrance
+)
 
 // DB is an open store. It is safe for concurrent use. A write is on the disk when its method returns; a write whose
 // context ends while it waits for its turn does nothing, and one that has begun is finished.
 type DB struct {
+	use    use
 	engine engine
 	// Of SQLite one writer: it has one at a time, and waiting in Go is fair and can be cancelled. Readers see the last commit
 	// and never wait for it. Of PostgreSQL both are pools, so that writers who wait for each other hold up no reader.
@@ -61,7 +73,7 @@ type DB struct {
 // process has open or that others may read, a database in which acknowledged writes or the tenants' separation are not safe,
 // one of a newer version that this program cannot work with, and one that was sealed under another master.key.
 func Open(ctx context.Context, cfg Config, sealer *secret.Sealer) (*DB, error) {
-	db := &DB{sealer: sealer, now: cfg.Now, generations: newGenerations()}
+	db := &DB{use: cfg.use, sealer: sealer, now: cfg.Now, generations: newGenerations()}
 	if db.now == nil {
 		db.now = time.Now
 	}
