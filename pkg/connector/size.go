@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
-	"github.com/sallyport-dev/sallyport/pkg/tunnel/wslink"
 	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
 )
 
@@ -120,7 +119,7 @@ func (h *held) demand() int {
 		return int(h.work.in.Load())
 	}
 	n := int64(0)
-	if h.Info().Congestion != wslink.CongestionBBR {
+	if h.Info().Congestion != tunnel.CongestionBBR {
 		n += h.work.out.Load()
 	}
 	if !h.BBR {
@@ -130,7 +129,7 @@ func (h *held) demand() int {
 }
 
 // slow says that a lost packet slows down what is sent on this link, by one side at least.
-func (h *held) slow() bool { return h.Info().Congestion != wslink.CongestionBBR || !h.BBR }
+func (h *held) slow() bool { return h.Info().Congestion != tunnel.CongestionBBR || !h.BBR }
 
 // counted is a body that the edge sends on a bulk link: it is work until it has been read or given up.
 type counted struct {

@@ -14,6 +14,10 @@ import (
 // probeLane is how often the fast lane is made to show its round trip while bulk is paced by it.
 const probeLane = 25 * time.Millisecond
 
+// A body is spread over the bulk links that there are when it moves, and takes no further one later. Where a lost packet slows a
+// link down, those that come up one after the other are waited for: until none has for settle, forming at most.
+const settle, forming = time.Second, 5 * time.Second
+
 // LaneSet is the links to one peer, by lane: large bodies move to its bulk links, and are paced by what its fast links show.
 // It is safe for concurrent use.
 type LaneSet struct {
@@ -24,6 +28,8 @@ type LaneSet struct {
 	fast   []tunnel.Link
 	bulk   []bulkLink
 	probed time.Time
+	// began is since when there are bulk links, joined when the newest one came.
+	began, joined time.Time
 }
 
 var _ Lanes = (*LaneSet)(nil)
@@ -57,6 +63,10 @@ func (s *LaneSet) Add(link tunnel.Link, bulk bool, moving func(delta int)) {
 		if moving == nil {
 			moving = func(int) {}
 		}
+		s.joined = time.Now()
+		if len(s.bulk) == 0 {
+			s.began = s.joined
+		}
 		s.bulk = append(s.bulk, bulkLink{link, moving})
 		return
 	}
@@ -71,9 +81,22 @@ func (s *LaneSet) Remove(link tunnel.Link) {
 	s.bulk = slices.DeleteFunc(s.bulk, func(l bulkLink) bool { return l.Link == link })
 }
 
+// growing says that the bulk links are still coming up and that a body does better to wait for them; the caller holds mu.
+func (s *LaneSet) growing() bool {
+	slow := func(l bulkLink) bool {
+		used := l.Info().Congestion
+		return used != "" && used != tunnel.CongestionBBR
+	}
+	return time.Since(s.joined) < settle && time.Since(s.began) < forming && slices.ContainsFunc(s.bulk, slow)
+}
+
 // Move implements Lanes: a stream on each bulk link that opens one, all paced as one body.
 func (s *LaneSet) Move(ctx context.Context) (*Move, error) {
 	s.mu.Lock()
+	if s.growing() {
+		s.mu.Unlock()
+		return nil, ErrNoBulk
+	}
 	links := slices.Clone(s.bulk[:min(len(s.bulk), wire.MaxStripes)])
 	tell(links, 1)
 	s.mu.Unlock()

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"context"
+	"errors"
 
 	"github.com/sallyport-dev/sallyport/pkg/wire"
 )
@@ -115,6 +116,9 @@ func (m *mover) join(ctx context.Context, s *sender, sent int64) {
 		m.moves.Metrics.noteStayed(m.direction, err)
 	}
 	m.at = sent + moveAgain
+	if errors.Is(err, ErrNoBulk) || errors.Is(err, errBusy) {
+		m.at = sent + moveSoon
+	}
 }
 
 // giveUp ends a move that has begun, and which the body did not live to see.

@@ -20,8 +20,10 @@ const DefaultThreshold = 256 << 10
 const (
 	// moveTimeout bounds how long opening a body's streams, and hearing that the peer has them, may take.
 	moveTimeout = time.Second
-	// moveAgain is after how many more bytes a body that had to stay tries again: a bulk link may have come up.
-	moveAgain = 4 << 20
+	// moveSoon is after how many more bytes a body tries again that found no bulk link, or no room: one comes up in the seconds
+	// after the first link, and on a line that loses packets the fast lane does not carry much until then. moveAgain is
+	// the same where the attempt took time.
+	moveSoon, moveAgain = 128 << 10, 4 << 20
 	// maxMoving is how many exchanges with one peer may have a body that moved, to their ends, so that an honest side never
 	// has more continuations under way than the other one keeps for bodies that have not asked for them yet.
 	maxMoving = 64

@@ -65,6 +65,9 @@ type Stream interface {
 // HeldBytes is what a link takes from its peer before Admit.
 const HeldBytes = 16 << 10
 
+// CongestionBBR names the congestion control that keeps its rate where packets are lost at random; others halve it.
+const CongestionBBR = "bbr"
+
 // Info describes a link.
 type Info struct {
 	// Transport is "quic" or "websocket".

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/yamux"
+
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 )
 
 // Path is where an edge serves the tunnel; Subprotocol is what both sides must name (RFC 6455 §1.9).
@@ -30,7 +32,7 @@ const (
 
 // What Config.Congestion may be, beside any other name that the kernel knows.
 const (
-	CongestionBBR    = "bbr"
+	CongestionBBR    = tunnel.CongestionBBR
 	CongestionSystem = "system"
 )
 
