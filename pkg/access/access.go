@@ -60,17 +60,20 @@ type Follower interface {
 	Subscribe(name string, kinds []change.Kind, f func(ctx context.Context, changes []change.Change) error)
 }
 
-// The bounds of what is kept in memory, and for how long a copy is believed while the change log is silent.
+// The bounds of what is kept in memory, for how long a copy is believed while the change log says nothing of it, and how long
+// a request waits for the store: not long where a copy can stand in for it.
 const (
-	maxLogins     = 20_000
+	maxLogins     = 40_000
 	maxMachines   = 5_000
-	maxAssertions = 20_000
+	maxAssertions = 40_000
 	maxStrangers  = 4_096
 	believe       = 30 * time.Second
 	storeWait     = 5 * time.Second
+	shortWait     = time.Second
+	againAfter    = 2 * time.Second
 )
 
-// Config is what an Access works with; everything but Now, Logger and Metrics is required.
+// Config is what an Access works with; everything but Log, Grace, Now, Logger and Metrics is required.
 type Config struct {
 	Keys     Keys
 	Sessions Sessions
@@ -79,9 +82,13 @@ type Config struct {
 	Apps     Apps
 	Recorder Recorder
 	Follower Follower
-	Now      func() time.Time
-	Logger   *zap.Logger
-	Metrics  *metric.Registry
+	// Log, where set, says how far copies can be believed; without it the store is asked for whatever is older than 30 s.
+	Log Log
+	// Grace is how long copies stand in for a store that is away, counted from the last time that the log was read.
+	Grace   time.Duration
+	Now     func() time.Time
+	Logger  *zap.Logger
+	Metrics *metric.Registry
 }
 
 // Access authenticates and authorises requests. It is safe for concurrent use.
@@ -115,8 +122,6 @@ func New(cfg Config) *Access {
 	}
 	a := &Access{
 		cfg:        cfg,
-		logins:     newCache[loginKey, *login](maxLogins, believe, cfg.Now),
-		machines:   newCache[machineKey, *machine](maxMachines, believe, cfg.Now),
 		rules:      newRules(),
 		assertions: newAssertions(maxAssertions),
 		strangers:  newStrangers(maxStrangers),
@@ -126,6 +131,8 @@ func New(cfg Config) *Access {
 			ended:     cfg.Metrics.Counter("sallyport_access_leases_ended_total", "Requests cut because what allowed them ended.", "cause"),
 		},
 	}
+	a.logins = newCache[loginKey, *login](maxLogins, believe, cfg.Now, a.trust)
+	a.machines = newCache[machineKey, *machine](maxMachines, believe, cfg.Now, a.trust)
 	a.leases = &leases{byTenant: map[id.Tenant]map[*Lease]struct{}{}}
 	a.follow(cfg.Follower)
 	return a

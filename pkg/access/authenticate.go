@@ -38,7 +38,7 @@ type Identity struct {
 
 // Authenticate finds out who is asking for app. Errors: fault.Unauthentic for nobody, or for credentials that have ended or
 // are not good; fault.Invalid for two credentials that name different principals, or one that is given twice;
-// fault.Unavailable when the store does not answer. Refusals of strangers are counted, not recorded: nobody unknown can make
+// fault.Unavailable, with ErrUnchecked behind it, when the store does not answer and no copy stands in for it. Refusals of strangers are counted, not recorded: nobody unknown can make
 // the edge write.
 func (a *Access) Authenticate(r *http.Request, t tenant.Tenant, app tenant.App) (Identity, error) {
 	who, err := a.authenticate(r, t, app)
@@ -79,6 +79,9 @@ func (a *Access) authenticate(r *http.Request, t tenant.Tenant, app tenant.App) 
 }
 
 func (a *Access) service(r *http.Request, raw string, t tenant.Tenant) (Identity, error) {
+	if err := a.graceOver(); err != nil {
+		return Identity{}, err
+	}
 	m, err := a.machine(r.Context(), raw, t)
 	if err != nil {
 		return Identity{}, err
@@ -99,6 +102,9 @@ func (a *Access) person(r *http.Request, t tenant.Tenant, app tenant.App) (Ident
 	reference := session.ReferenceFrom(r, session.CookieReference)
 	if reference == "" {
 		return Identity{}, errStranger
+	}
+	if err := a.graceOver(); err != nil {
+		return Identity{}, err
 	}
 	l, err := a.login(r.Context(), loginKey{t.ID, secret.Hash(reference), app.Host})
 	if err != nil {
@@ -183,6 +189,9 @@ func earlier(a, b time.Time) time.Time {
 // recheck asks again, after a lease was taken out, whether the identity still holds: a change between the two is seen here,
 // a later one by the lease.
 func (a *Access) recheck(ctx context.Context, who Identity, t tenant.Tenant) error {
+	if err := a.graceOver(); err != nil {
+		return err
+	}
 	switch {
 	case who.login != nil:
 		l, err := a.login(ctx, who.login.key)

@@ -8,13 +8,14 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 )
 
-// cache holds copies of what the store knows, at most max of them and none longer than ttl. A copy that is being read while
-// its original changes is thrown away and read again, so that drop leaves nothing older than itself behind. Failures are
-// not kept.
+// cache holds copies of what the store knows, at most max of them and none longer than ttl, unless the store is away: then they
+// stand in for it, for as long as trust allows. A copy that is being read while its original changes is thrown away and read
+// again, so that drop leaves nothing older than itself behind. Failures are not kept.
 type cache[K comparable, V any] struct {
-	max int
-	ttl time.Duration
-	now func() time.Time
+	max   int
+	ttl   time.Duration
+	now   func() time.Time
+	trust func() trust
 
 	mu      sync.Mutex // guards entries and what is inside them; not held while reading
 	entries map[K]*entry[V]
@@ -27,10 +28,11 @@ type entry[V any] struct {
 	value  V
 	err    error
 	read   time.Time
+	again  time.Time // when it is worth reading again; zero: with its age
 }
 
-func newCache[K comparable, V any](limit int, ttl time.Duration, now func() time.Time) *cache[K, V] {
-	return &cache[K, V]{max: limit, ttl: ttl, now: now, entries: map[K]*entry[V]{}}
+func newCache[K comparable, V any](limit int, ttl time.Duration, now func() time.Time, trust func() trust) *cache[K, V] {
+	return &cache[K, V]{max: limit, ttl: ttl, now: now, trust: trust, entries: map[K]*entry[V]{}}
 }
 
 // get returns the copy for k, reading it with load if need be; concurrent calls for one key share one read. load gets the
@@ -66,21 +68,35 @@ func (c *cache[K, V]) has(k K) bool {
 	return ok
 }
 
-// entry finds the entry for k, or makes one that the caller must fill.
-func (c *cache[K, V]) entry(k K) (e *entry[V], mine bool, before V) {
+// entry finds the entry for k, or makes one that the caller must fill, with the one that it replaces.
+func (c *cache[K, V]) entry(k K) (e *entry[V], mine bool, before *entry[V]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e, ok := c.entries[k]; ok {
-		if !e.loaded || c.now().Sub(e.read) < c.ttl {
-			return e, false, before
+		if !e.loaded || c.fresh(e) {
+			return e, false, nil
 		}
-		before = e.value
+		before = e
 	} else if len(c.entries) >= c.max {
 		c.evict()
 	}
 	e = &entry[V]{ready: make(chan struct{}), read: c.now()}
 	c.entries[k] = e
 	return e, true, before
+}
+
+// fresh reports whether a copy need not be read again now.
+func (c *cache[K, V]) fresh(e *entry[V]) bool {
+	now := c.now()
+	age := now.Sub(e.read)
+	switch c.trust() {
+	case behind:
+		return age < currentFor
+	case away:
+		return true
+	default:
+		return age < c.ttl || now.Before(e.again)
+	}
 }
 
 // evict removes one entry; which one does not matter for more than the time of one read.
@@ -93,13 +109,26 @@ func (c *cache[K, V]) evict() {
 	}
 }
 
-// fill reads. The reader's own request may end meanwhile; those who wait with it must not suffer for that.
-func (c *cache[K, V]) fill(ctx context.Context, k K, e *entry[V], before V, load func(context.Context, V) (V, error)) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeWait)
+// fill reads. The reader's own request may end meanwhile; those who wait with it must not suffer for that. Where there is a copy
+// that may stand in for a store which does not answer, or the store is known not to, nobody waits for long.
+func (c *cache[K, V]) fill(ctx context.Context, k K, e *entry[V], before *entry[V], load func(context.Context, V) (V, error)) {
+	wait, trusted := storeWait, c.trust()
+	if trusted == away || before != nil && trusted == current {
+		wait = shortWait
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
 	defer cancel()
-	value, err := load(ctx, before)
+	var old V
+	if before != nil {
+		old = before.value
+	}
+	value, err := load(ctx, old)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if before != nil && !e.stale && fault.Is(err, fault.Unavailable) && trusted == current {
+		// The log was read a moment ago: what it did not name is as it was.
+		value, err, e.read, e.again = old, nil, before.read, c.now().Add(againAfter)
+	}
 	e.value, e.err, e.loaded = value, err, true
 	if (err != nil || e.stale) && c.entries[k] == e {
 		delete(c.entries, k)

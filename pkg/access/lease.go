@@ -59,8 +59,11 @@ func (l *Lease) end(cause error) {
 		return
 	}
 	label := "revoked"
-	if errors.Is(cause, ErrExpired) {
+	switch {
+	case errors.Is(cause, ErrExpired):
 		label = "expired"
+	case errors.Is(cause, ErrAway):
+		label = "away"
 	}
 	l.access.metrics.ended.WithLabelValues(label).Inc()
 	l.cancel(cause)
@@ -116,6 +119,24 @@ func (s *leases) pick(t id.Tenant, match func(*Lease) bool) []*Lease {
 		}
 	}
 	return out
+}
+
+// endAll ends every lease that has not ended, and returns how many those were.
+func (s *leases) endAll(cause error) (n int) {
+	s.mu.Lock()
+	var all []*Lease
+	for _, of := range s.byTenant {
+		for l := range of {
+			if l.ctx.Err() == nil {
+				all = append(all, l)
+			}
+		}
+	}
+	s.mu.Unlock()
+	for _, l := range all {
+		l.end(cause)
+	}
+	return len(all)
 }
 
 // Leases returns how many exchanges run under a lease now.

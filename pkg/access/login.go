@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -108,10 +109,11 @@ func lookup(err error, absent error) error {
 	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Unauthentic) || fault.Is(err, fault.Denied) {
 		return absent
 	}
-	return fault.New(fault.Unavailable, "this cannot be checked just now").Because(err)
+	return fault.New(fault.Unavailable, "this cannot be checked just now").Because(errors.Join(ErrUnchecked, err))
 }
 
-// used notes use of the login, in the store at most once a minute. That the store did not take it is no reason to refuse.
+// used notes use of the login, in the store at most once a minute. That the store did not take it is no reason to refuse; while
+// it is away nobody waits for it, and the first use after that is noted.
 func (a *Access) used(ctx context.Context, l *login) {
 	now := a.cfg.Now()
 	l.use.seen.Store(now.UnixNano())
@@ -120,7 +122,7 @@ func (a *Access) used(ctx context.Context, l *login) {
 		last = from
 	}
 	old := l.use.touched.Load()
-	if now.UnixNano()-last < int64(session.TouchEvery) || !l.use.touched.CompareAndSwap(old, now.UnixNano()) {
+	if now.UnixNano()-last < int64(session.TouchEvery) || a.away() || !l.use.touched.CompareAndSwap(old, now.UnixNano()) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeWait)

@@ -85,7 +85,7 @@ func (a *Access) readMachine(ctx context.Context, k machineKey, raw string, t te
 func (a *Access) usedToken(ctx context.Context, m *machine) {
 	now := a.cfg.Now()
 	last := m.touched.Load()
-	if now.Sub(time.Unix(0, last)) < session.TouchEvery || !m.touched.CompareAndSwap(last, now.UnixNano()) {
+	if now.Sub(time.Unix(0, last)) < session.TouchEvery || a.away() || !m.touched.CompareAndSwap(last, now.UnixNano()) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeWait)

@@ -40,6 +40,8 @@ type Follower struct {
 	subscribers []*subscriber
 	begun       bool
 	moved       chan struct{} // closed and replaced whenever a cursor moves
+	read        time.Time     // when the last look began that read the log to its end; its monotonic clock counts
+	failing     bool          // the look after that could not
 }
 
 type subscriber struct {
@@ -76,10 +78,12 @@ func (f *Follower) Begin(ctx context.Context) error {
 	if f.begun {
 		return nil
 	}
+	now := time.Now()
 	version, err := f.log.Version(ctx)
 	if err != nil {
 		return fmt.Errorf("change log: %w", err)
 	}
+	f.read = now
 	for _, s := range f.subscribers {
 		s.cursor = version
 	}
@@ -107,8 +111,8 @@ func (f *Follower) Run(ctx context.Context) error {
 	}
 	ticker := time.NewTicker(f.interval)
 	defer ticker.Stop()
-	failing := false
 	for {
+		began := time.Now()
 		err := f.look(ctx)
 		var gap *gapError
 		if errors.As(err, &gap) {
@@ -117,12 +121,7 @@ func (f *Follower) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil && !failing {
-			f.logger.Error("change log cannot be read; revocations and new settings wait", zap.Error(err))
-		} else if err == nil && failing {
-			f.logger.Info("change log can be read again")
-		}
-		failing = err != nil
+		f.note(began, err)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -130,6 +129,30 @@ func (f *Follower) Run(ctx context.Context) error {
 		case <-f.kick:
 		}
 	}
+}
+
+// note keeps how a look went, and says so when that changes.
+func (f *Follower) note(began time.Time, err error) {
+	f.mu.Lock()
+	before, silent := f.failing, began.Sub(f.read)
+	if f.failing = err != nil; err == nil {
+		f.read = began
+	}
+	f.mu.Unlock()
+	switch {
+	case err != nil && !before:
+		f.logger.Error("change log cannot be read; revocations and new settings wait", zap.Error(err))
+	case err == nil && before:
+		f.logger.Info("change log can be read again", zap.Duration("silent", silent))
+	}
+}
+
+// Silence returns how long ago the last look began that read the log to its end, and whether the look after it failed. Whoever
+// keeps copies knows by it how old they may be. What the clock is set to has no part in it.
+func (f *Follower) Silence() (since time.Duration, failing bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Since(f.read), f.failing
 }
 
 // Version returns the version up to which every subscriber has been told; 0 before Begin.

@@ -271,3 +271,32 @@ func TestFollowerBoundsASubscriber(t *testing.T) {
 		_ = stop()
 	})
 }
+
+// How old copies may be is told by when the log was read last, and whether it can be read.
+func TestSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &memory{}
+		f := change.NewFollower(log, 0, zap.NewNop())
+		var all seen
+		f.Subscribe("all", nil, all.take)
+		stop := follow(t, f)
+		check := func(when string, from, to time.Duration, want bool) {
+			t.Helper()
+			synctest.Wait()
+			if since, failing := f.Silence(); since < from || since > to || failing != want {
+				t.Errorf("%s: %v, failing %v", when, since, failing)
+			}
+		}
+		<-time.After(time.Minute)
+		check("followed", 0, change.DefaultInterval, false)
+		log.fail(errors.New("away"))
+		<-time.After(10 * time.Minute)
+		check("away", 10*time.Minute, 10*time.Minute+change.DefaultInterval, true)
+		log.fail(nil)
+		f.Kick()
+		check("back", 0, 0, false)
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

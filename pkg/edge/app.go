@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"time"
@@ -124,6 +125,12 @@ func (e *Edge) failed(w http.ResponseWriter, r *http.Request, v *visit, err erro
 	case fault.Invalid:
 		e.problem(w, r, v, "E-BAD-REQUEST")
 	case fault.Unavailable:
+		if errors.Is(err, access.ErrUnchecked) && e.away() {
+			// That the store is away was said once, by whoever reads its change log.
+			e.refused.WithLabelValues("store").Inc()
+			e.problem(w, r, v, "E-STORE")
+			return
+		}
 		e.logger.Error("request refused: it could not be judged and recorded", log.RequestID(v.request), log.Tenant(v.door.Tenant.ID), zap.Error(err))
 		e.problem(w, r, v, "E-RECORD")
 	default:

@@ -29,7 +29,8 @@ func (e *Edge) assembleRequests(context.Context) (err error) {
 	}
 	e.access = access.New(access.Config{
 		Keys: e.keyring, Sessions: e.store.Sessions(), Services: e.store.Services(), Users: e.store.Identity(),
-		Apps: e.store.Tenants(), Recorder: e.recorder, Follower: e.follower, Logger: e.logger, Metrics: e.metrics,
+		Apps: e.store.Tenants(), Recorder: e.recorder, Follower: e.follower, Log: e.log(), Grace: e.config.Cluster.Grace,
+		Logger: e.logger, Metrics: e.metrics,
 	})
 	e.proxy = proxy.New(proxy.Config{Registry: e.registry, Pages: e.pages, Logger: e.logger, Metrics: e.metrics})
 	e.port, e.tunnel = e.config.port(e.Addr()), e.tunnelHost()
@@ -44,7 +45,7 @@ func (e *Edge) assembleRequests(context.Context) (err error) {
 		Sessions: session.NewKeeper(e.store.Sessions(), session.Limits{}, time.Now),
 		Codes:    emailotp.New(e.store.Codes(), e.store.Identity(), e.sealer, time.Now),
 		Users:    e.store.Identity(), Sealer: e.sealer, Minter: e.keyring, Outbox: e.outbox, Pages: e.pages, Apps: e.store.Tenants(),
-		JWKS: func() []byte { return e.keyring.JWKS(token.Access, token.Origin) }, Port: port, RequestID: requestID,
+		JWKS: func() []byte { return e.keyring.JWKS(token.Access, token.Origin) }, Port: port, RequestID: requestID, Away: e.away,
 		Logger: e.logger, Metrics: e.metrics,
 	})
 	return nil

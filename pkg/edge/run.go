@@ -35,6 +35,7 @@ func (e *Edge) Run(ctx context.Context) error {
 		{Name: "record", Run: e.recorder.Run},
 		{Name: "exchanges", Run: e.concluded},
 		{Name: "changes", Run: e.follower.Run},
+		{Name: "trust in copies", Run: e.access.Run},
 		{Name: "hints of changes", Run: func(ctx context.Context) error { return e.store.Listen(ctx, e.follower.Kick) }},
 		{Name: "membership", Run: e.membership},
 		{Name: "spread of connectors", Run: e.spread},

@@ -33,6 +33,13 @@ func (h appDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
+	switch r.URL.Path {
+	case web.Prefix + "redeem", web.Prefix + "sign-in":
+		if h.Away() {
+			h.paused(w, r, h.here(r), true)
+			return
+		}
+	}
 	switch method + " " + r.URL.Path {
 	case "GET " + web.Prefix + "redeem":
 		h.redeem(w, r)

@@ -86,6 +86,8 @@ type Config struct {
 	Apps Apps
 	// JWKS, where set, is served at /.well-known/jwks.json of every sign-in host.
 	JWKS func() []byte
+	// Away, where set, reports whether the store is known not to answer: nobody is asked then for what cannot be taken.
+	Away func() bool
 	// Port is what browsers see in URLs; 0 and 443 show none.
 	Port int
 	// OriginCookies are the origin's own session cookies. They end with a sign-out, and when somebody else signs in, so that
@@ -110,6 +112,9 @@ func New(cfg Config) *Login {
 	if cfg.OriginCookies == nil {
 		cfg.OriginCookies = []string{"JSESSIONID"}
 	}
+	if cfg.Away == nil {
+		cfg.Away = func() bool { return false }
+	}
 	if cfg.RequestID == nil {
 		cfg.RequestID = func(*http.Request) id.Request { return id.NewRequest() }
 	}
@@ -126,7 +131,7 @@ func New(cfg Config) *Login {
 		cfg.Metrics = metric.New()
 	}
 	return &Login{Config: cfg, events: cfg.Metrics.Counter("sallyport_signin_events_total",
-		"Steps of sign-ins: asked, throttled, mail_overflow, wrong, signed_in, handed_off, redeemed, refused, signed_out, failed.", "event")}
+		"Steps of sign-ins: asked, throttled, mail_overflow, wrong, signed_in, handed_off, redeemed, refused, signed_out, failed, paused.", "event")}
 }
 
 // MaxBody bounds every body that somebody who is not signed in can send, bytes.
@@ -141,6 +146,13 @@ func (l *Login) URL(host string) string {
 }
 
 func (l *Login) count(event string) { l.events.WithLabelValues(event).Inc() }
+
+// paused answers while the store is away.
+func (l *Login) paused(w http.ResponseWriter, r *http.Request, d web.Door, onAppHost bool) {
+	l.count("paused")
+	w.Header().Set("Retry-After", "30")
+	l.Pages.Notice(w, r, web.Notice{Door: d, Status: http.StatusServiceUnavailable, Name: web.NoticeAway, URL: "/", OnAppHost: onAppHost})
+}
 
 // failed says that sign-in is out of order and keeps the reason in the log.
 func (l *Login) failed(w http.ResponseWriter, r *http.Request, d web.Door, t id.Tenant, onAppHost bool, err error) {

@@ -27,6 +27,13 @@ func (h signInHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
+	switch r.URL.Path {
+	case "/", "/email", "/again", "/code":
+		if h.Away() {
+			h.paused(w, r, h.doorTo(r, nil), false)
+			return
+		}
+	}
 	switch method + " " + r.URL.Path {
 	case "GET /":
 		h.form(w, r)

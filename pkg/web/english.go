@@ -81,6 +81,10 @@ func English() Table {
 		"unavailable.text":    "The fault is on our side, not yours. Please try again in a minute.",
 		"unavailable.action":  "Try again",
 
+		"away.title":  "Nobody can sign in right now",
+		"away.text":   "Sallyport cannot reach its database. Whoever is signed in already can go on working, so leave other windows open. The clinic's own system is not the cause. Please try again in a few minutes.",
+		"away.action": "Try again",
+
 		"way.title":   "Where it is stuck",
 		"way.you":     "You",
 		"way.edge":    "Sallyport",
@@ -131,6 +135,8 @@ func English() Table {
 		"overload.text":    "Please wait a moment and try again. Nothing was lost on our side; if you were saving, save again.",
 		"record.title":     "Paused for a moment",
 		"record.text":      "Access must be recorded before it is given, and the record cannot be written right now. Please try again in a minute.",
+		"store.title":      "Your sign-in cannot be checked right now",
+		"store.text":       "Sallyport cannot reach its database, and lets nobody through whom it cannot check. The clinic's own system is not the cause. Leave this window open and try again in a few minutes.",
 		"internal.title":   "Something went wrong on our side",
 		"internal.text":    "It is not your fault. Please try again; if it stays, tell support the request number below.",
 	}}

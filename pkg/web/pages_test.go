@@ -29,7 +29,7 @@ func newPages(t *testing.T) *web.Pages {
 var codes = []string{ // not changed after
 	"E-TUNNEL-DOWN", "E-PROTOCOL", "E-ORIGIN-REFUSED", "E-ORIGIN-TIMEOUT", "E-ORIGIN-BUSY", "E-ORIGIN-TLS", "E-ORIGIN-PROTOCOL", "E-ORIGIN-ABORT",
 	"E-NO-RULE", "E-CLIENT-ABORT", "E-DENIED", "E-REVOKED", "E-CROSS-SITE", "E-NOT-FOUND", "E-WRONG-HOST", "E-BAD-REQUEST",
-	"E-METHOD", "E-HEADERS", "E-WEBSOCKET", "E-TOO-LARGE", "E-OVERLOAD", "E-RECORD", "E-ASSERTION", "E-INTERNAL", "E-something-new",
+	"E-METHOD", "E-HEADERS", "E-WEBSOCKET", "E-TOO-LARGE", "E-OVERLOAD", "E-RECORD", "E-STORE", "E-ASSERTION", "E-INTERNAL", "E-something-new",
 }
 
 const hostile = `"><script>alert(1)</script>'&{{.}}`
@@ -66,7 +66,7 @@ func everyPage(t *testing.T, p *web.Pages) map[string]*httptest.ResponseRecorder
 	})
 	for _, name := range []string{
 		web.NoticeSignedOut, web.NoticeSignOut, web.NoticeExpired, web.NoticeElsewhere, web.NoticeNotSaved, web.NoticeFrame, web.NoticeBack,
-		web.NoticeOpening, web.NoticeContinue, web.NoticeTooBig, web.NoticeUnavailable,
+		web.NoticeOpening, web.NoticeContinue, web.NoticeTooBig, web.NoticeUnavailable, web.NoticeAway,
 	} {
 		draw("notice "+name, func(w http.ResponseWriter, r *http.Request) {
 			p.Notice(w, r, web.Notice{Door: door, Status: 200, Name: name, URL: "/x?" + hostile, Post: name == web.NoticeSignOut})

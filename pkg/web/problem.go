@@ -69,8 +69,11 @@ func (f fate) key(reading bool) string {
 	return ""
 }
 
-// busyAfter is when a browser or program may ask a busy origin again.
-const busyAfter = 10 * time.Second
+// busyAfter is when a browser or program may ask a busy origin again, storeAfter when an edge whose store did not answer.
+const (
+	busyAfter  = 10 * time.Second
+	storeAfter = 30 * time.Second
+)
 
 func kindOf(code string) kind {
 	switch code {
@@ -116,6 +119,8 @@ func kindOf(code string) kind {
 		return kind{http.StatusServiceUnavailable, SideEdge, "overload", true, fateUnsent}
 	case "E-RECORD":
 		return kind{http.StatusServiceUnavailable, SideEdge, "record", true, fateUnsent}
+	case "E-STORE":
+		return kind{http.StatusServiceUnavailable, SideEdge, "store", true, fateUnsent}
 	case "E-ASSERTION":
 		return kind{http.StatusBadGateway, SideEdge, "internal", true, fateSaid}
 	default:
@@ -169,8 +174,13 @@ func (p *Pages) Error(w http.ResponseWriter, r *http.Request, pr Problem) {
 	if pr.Side == SideNone {
 		pr.Side = k.side
 	}
-	if pr.RetryAfter == 0 && pr.Code == "E-ORIGIN-BUSY" {
-		pr.RetryAfter = busyAfter
+	if pr.RetryAfter == 0 {
+		switch pr.Code {
+		case "E-ORIGIN-BUSY":
+			pr.RetryAfter = busyAfter
+		case "E-STORE":
+			pr.RetryAfter = storeAfter
+		}
 	}
 	if pr.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int((pr.RetryAfter+time.Second-1)/time.Second)))

@@ -118,6 +118,7 @@ const (
 	NoticeContinue    = "continue"    // another site opened a page of the app
 	NoticeTooBig      = "toobig"      // cookies have grown over what the origin takes
 	NoticeUnavailable = "unavailable" // sign-in itself fails for now
+	NoticeAway        = "away"        // the store is away: nobody can sign in, and whoever is signed in goes on
 )
 
 // Notice writes the page.
