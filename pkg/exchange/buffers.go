@@ -17,9 +17,9 @@ var (
 	blocks  sync.Pool // of *block
 )
 
-// blockData is how many bytes of a moved body travel in one segment: with its header that fills four frames of a
-// WebSocket link to the last byte.
-const blockData = 4*(16<<10-20) - wire.SegmentHeaderSize
+// blockData is how many bytes of a moved body travel in one segment: with its header that fills one frame of a WebSocket
+// link, and that four records of TLS, to the last byte.
+const blockData = 64<<10 - 20 - wire.SegmentHeaderSize
 
 // block is a segment in the making: room for its header, and bytes behind it, so that both leave in one Write.
 type block struct {

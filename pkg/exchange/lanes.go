@@ -354,7 +354,7 @@ func (f *filler) send(s *sender, from, to int) (sent int, err error) {
 		return s.write(f.chunk[from:to], false)
 	}
 	n := to
-	if n < flushSize {
+	if n < blockData/2 { // a source of small pieces, TLS records say: a block of several costs the copy, and saves writes
 		return s.write(f.block.space()[:n], false)
 	}
 	f.block.n = n

@@ -3,6 +3,8 @@ package guard
 import (
 	"net"
 	"sync"
+
+	"github.com/sallyport-dev/sallyport/pkg/gather"
 )
 
 // Listener bounds the open connections of a listener, in all and for one source. What is too many is closed at once, before
@@ -79,12 +81,13 @@ func (l *listener) Accept() (net.Conn, error) {
 			_ = c.Close() // nothing was said to it yet
 			continue
 		}
-		return &conn{Conn: c, leave: leave}, nil
+		return &conn{Conn: gather.NewConn(c), leave: leave}, nil
 	}
 }
 
+// conn is a connection that was counted. Its writes can be held back, for large ones over TLS.
 type conn struct {
-	net.Conn
+	*gather.Conn
 	leave func()
 }
 

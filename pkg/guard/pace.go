@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/gather"
 )
 
 // How slow a body may be. There is no limit on its size or its whole time.
@@ -30,6 +32,9 @@ func Pace(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
 		pw := &writer{ResponseWriter: w, rc: rc, watch: newWatch(rc.SetWriteDeadline)}
+		if r.ProtoMajor == 1 {
+			pw.under = gather.From(r.Context())
+		}
 		defer pw.watch.end()
 		if r.Body == nil || r.Body == http.NoBody {
 			next.ServeHTTP(pw, r)
@@ -138,6 +143,8 @@ type writer struct {
 	rc     *http.ResponseController
 	watch  *watch
 	duplex bool
+	// under is the socket, where a write goes through to it at once: with HTTP/1.1 only.
+	under gather.Holder
 }
 
 var (
@@ -157,8 +164,19 @@ func (w *writer) EnableFullDuplex() error {
 func (w *writer) Write(p []byte) (int, error) {
 	w.watch.start()
 	defer w.watch.stop()
-	return w.ResponseWriter.Write(p)
+	if w.under == nil || len(p) <= tlsRecord {
+		return w.ResponseWriter.Write(p)
+	}
+	w.under.Hold()
+	n, err := w.ResponseWriter.Write(p)
+	if released := w.under.Release(); err == nil {
+		err = released
+	}
+	return n, err
 }
+
+// tlsRecord is how much a record of TLS holds (RFC 8446 §5.1).
+const tlsRecord = 16 << 10
 
 func (w *writer) Flush() { _ = w.FlushError() }
 

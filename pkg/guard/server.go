@@ -3,6 +3,8 @@ package guard
 import (
 	"net/http"
 	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/gather"
 )
 
 // The times and windows of a listener for browsers.
@@ -32,6 +34,7 @@ func Server(s *http.Server) {
 	s.ReadTimeout, s.WriteTimeout = 0, 0
 	s.MaxHeaderBytes = MaxHeaderBytes
 	s.DisableGeneralOptionsHandler = true // "OPTIONS *" is refused like every target that is no path
+	s.ConnContext = gather.With
 	s.Protocols = new(http.Protocols)
 	s.Protocols.SetHTTP1(true)
 	s.Protocols.SetHTTP2(true)

@@ -104,14 +104,28 @@ func (in *Ingress) answer(rule *Rule, x *exchange.Incoming, out *exchange.Answer
 		return err
 	}
 	// The exchange sends what waits after some milliseconds by itself, so nothing is flushed here.
-	if _, err := in.buffers.Copy(out, resp.Body); err != nil {
-		var c *hop.CopyError
-		if errors.As(err, &c) && c.Reading {
-			return fail(wire.CodeOriginAbort, "the clinic's server broke off in the middle of its answer", c.Err)
+	body := &source{Reader: resp.Body}
+	if _, err := out.ReadFrom(body); err != nil {
+		if body.broken != nil {
+			return fail(wire.CodeOriginAbort, "the clinic's server broke off in the middle of its answer", body.broken)
 		}
 		return fail(wire.CodeClientAbort, "the answer was not taken", err)
 	}
 	return out.End(hop.Trailer(resp.Trailer))
+}
+
+// source is an origin's body; it remembers what broke it.
+type source struct {
+	io.Reader
+	broken error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // a wrapped EOF is an early end
+		s.broken = err
+	}
+	return n, err
 }
 
 // answerHead returns the answer's fields with the addresses in them turned towards the public host.

@@ -35,7 +35,7 @@ func Accept(w http.ResponseWriter, r *http.Request, conf Config) (tunnel.Link, e
 	if err != nil {
 		return nil, err
 	}
-	l, err := newLink(ws, hijacked.corked, hijacked.socket, *r.TLS, conf, false)
+	l, err := newLink(ws, hijacked.out, hijacked.socket, *r.TLS, conf, false)
 	if err != nil {
 		return nil, err
 	}
@@ -58,14 +58,14 @@ func refusal(r *http.Request) (status int, why string) {
 	return 0, ""
 }
 
-// hijacker puts a cork between the WebSocket library and the connection that it hijacks.
+// hijacker puts an outlet between the WebSocket library and the connection that it hijacks.
 type hijacker struct {
 	http.ResponseWriter
 	limit time.Duration
 	// ask is the congestion control to ask for, congestion what is in effect.
 	ask, congestion string
 	socket          net.Conn
-	corked          *cork
+	out             *outlet
 }
 
 var _ http.Hijacker = (*hijacker)(nil)
@@ -87,11 +87,11 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	keepUnsentSmall(h.socket)
 	h.congestion = askFor(h.socket, h.ask)
-	h.corked = newCork(c, h.limit)
-	return h.corked, bufio.NewReadWriter(small(buffered.Reader, h.corked), bufio.NewWriterSize(h.corked, frameBuffer)), nil
+	h.out = newOutlet(c, h.limit, false)
+	return h.out, bufio.NewReadWriter(small(buffered.Reader, h.out), bufio.NewWriterSize(h.out, frameBuffer)), nil
 }
 
-// frameBuffer is for the headers of WebSocket frames: payloads are read past the buffer, and written into the cork. Most links
+// frameBuffer is for the headers of WebSocket frames: payloads are read past the buffer, and not written by the library. Most links
 // are idle, and two times 4 KiB each would be a good part of what they cost.
 const frameBuffer = 256
 

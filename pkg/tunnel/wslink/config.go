@@ -5,7 +5,7 @@
 //   - It has no reset, and Close is a half-close only: control.go carries resets on the first stream of the session,
 //     beside the streams, so that they reach a peer that writes and never reads, and overtake unread bytes.
 //   - It ends streams of a dead session with io.EOF, as if they were whole: stream.go tells the two apart.
-//   - It writes a frame's header and payload apart: conn.go gathers them in one message.
+//   - It writes a frame's header and payload apart: conn.go and outlet.go gather them in one message.
 //   - It limits nothing but its backlog: link.go caps streams.
 //   - Its keep-alive takes a saturated link for a dead one: watch.go judges by what arrives.
 //   - Its Close does not close the TCP connection under every condition: link.go does.
@@ -42,8 +42,8 @@ type Config struct {
 	Ping time.Duration
 	// Silence is how long nothing may arrive before the link ends; default 7 s. It must hold two pings.
 	Silence time.Duration
-	// WriteLimit is how long one write of at most 16 KiB may wait for the TCP connection; default 4 s. What times out
-	// there leaves half a message behind, so it ends the link.
+	// WriteLimit is how long each 16 KiB of a write may wait for the TCP connection; default 4 s. What times out there leaves
+	// half a message behind, so it ends the link.
 	WriteLimit time.Duration
 	// MaxIncoming is how many streams the peer may have open at once, MaxOutgoing how many this side opens before Open
 	// waits. yamux announces no credit, so each side knows the other's limit: by default the side that dialled takes
@@ -68,8 +68,8 @@ const (
 	// of the peer's (8 bytes each) in every session. The peer takes them as they come, so it bounds a burst in one round trip.
 	backlog = 256
 	// maxChunk is the largest payload of a frame: one yamux Write blocks every other stream until it is through. With
-	// yamux's header and the WebSocket's (8 bytes with its mask) it fills one TLS record.
-	maxChunk = 16<<10 - yamuxHeader - 8
+	// yamux's header and the WebSocket's (8 bytes with its mask) it fills four TLS records.
+	maxChunk = 64<<10 - yamuxHeader - 8
 	// maxMessage is the largest WebSocket message taken from a peer.
 	maxMessage = 64 << 10
 	// closeLimit bounds the closing handshake.

@@ -35,8 +35,8 @@ const (
 // messages and two TLS records per chunk; so a data header waits here for its payload. Only yamux's one sending
 // goroutine calls Write, and only its receiving one calls Read.
 type conn struct {
-	ws   *websocket.Conn
-	cork *cork
+	ws  *websocket.Conn
+	out *outlet
 	// take is told how many bytes came; an error ends the link.
 	take func(n int) error
 	// broken is told once what failed; it must not block.
@@ -56,7 +56,9 @@ type conn struct {
 	// handshake's own reading must not prolong.
 	inside  chan struct{}
 	message io.Reader
-	pending []byte
+	// header is of a data frame and waits for the payload; pending says so.
+	header  [yamuxHeader]byte
+	pending bool
 }
 
 var _ io.ReadWriteCloser = (*conn)(nil)
@@ -158,21 +160,15 @@ func (c *conn) Write(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	default:
 	}
-	if len(c.pending) == 0 && headerOfData(p) {
-		c.pending = append(c.pending, p...)
-		return len(p), nil
+	if !c.pending && headerOfData(p) {
+		c.pending = true
+		return copy(c.header[:], p), nil
 	}
-	message := p
-	if len(c.pending) > 0 {
-		c.pending = append(c.pending, p...)
-		message = c.pending
-		c.pending = c.pending[:0]
+	var header []byte
+	if c.pending {
+		header, c.pending = c.header[:], false
 	}
-	c.cork.push()
-	err := c.ws.Write(context.Background(), websocket.MessageBinary, message)
-	if pulled := c.cork.pull(); err == nil {
-		err = pulled
-	}
+	err := c.out.message(header, p)
 	if err != nil {
 		// Mostly because the peer has closed, and the reader is about to find its reason: see Link.sessionEnded.
 		if errors.Is(err, os.ErrDeadlineExceeded) {

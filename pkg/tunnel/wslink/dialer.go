@@ -13,6 +13,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/sallyport-dev/sallyport/pkg/gather"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 )
 
@@ -73,16 +74,16 @@ func (d *Dialer) dialAddress(ctx context.Context, target tunnel.Target, connect 
 	}()
 	keepUnsentSmall(socket)
 	congestion := askFor(socket, conf.Congestion)
-	secured := tls.Client(socket, tlsConf)
+	secured := tls.Client(gather.NewConn(socket), tlsConf)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("dial %s: %w", address, tlsError(err))
 	}
-	corked := newCork(secured, conf.WriteLimit)
-	ws, err := upgrade(ctx, target, tlsConf.ServerName, corked)
+	out := newOutlet(secured, conf.WriteLimit, true)
+	ws, err := upgrade(ctx, target, tlsConf.ServerName, out)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", address, err)
 	}
-	l, err := newLink(ws, corked, socket, secured.ConnectionState(), conf, true)
+	l, err := newLink(ws, out, socket, secured.ConnectionState(), conf, true)
 	if err != nil {
 		return nil, err
 	}

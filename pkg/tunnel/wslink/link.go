@@ -62,8 +62,8 @@ var (
 	_ tunnel.Measured = (*Link)(nil)
 )
 
-// newLink takes over ws, which runs over cork over socket, and starts the session.
-func newLink(ws *websocket.Conn, c *cork, socket net.Conn, state tls.ConnectionState, conf Config, dialled bool) (*Link, error) {
+// newLink takes over ws, which runs over out over socket, and starts the session.
+func newLink(ws *websocket.Conn, out *outlet, socket net.Conn, state tls.ConnectionState, conf Config, dialled bool) (*Link, error) {
 	ws.SetReadLimit(maxMessage)
 	l := &Link{
 		conf: conf, dialled: dialled, ws: ws, socket: socket, tls: state,
@@ -77,7 +77,7 @@ func newLink(ws *websocket.Conn, c *cork, socket net.Conn, state tls.ConnectionS
 		finished: make(chan struct{}),
 	}
 	l.conn = &conn{
-		ws: ws, cork: c, take: l.take, done: l.ending.Done(), inside: make(chan struct{}, 1), began: time.Now(),
+		ws: ws, out: out, take: l.take, done: l.ending.Done(), inside: make(chan struct{}, 1), began: time.Now(),
 		pings: rate.NewLimiter(pingsPerSecond, pingsAtOnce), broken: func(err error) { l.fail(closedError(err)) },
 	}
 	var err error
