@@ -66,7 +66,7 @@ func (in *Ingress) attempt(ctx context.Context, t *trip, key uint64, rule *Rule)
 	exchangeCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer t.finish()
-	resp, err := t.send(t.request().WithContext(exchangeCtx))
+	resp, err := t.send(exchangeCtx)
 	if err != nil {
 		if ctx.Err() == nil {
 			o.failed(explain(err))

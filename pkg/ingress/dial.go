@@ -5,21 +5,30 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"sync/atomic"
+
+	"github.com/sallyport-dev/sallyport/pkg/proxy/hop"
 )
 
 // conn counts what was written, so that a request of which no byte left can be told from one that may have arrived.
 type conn struct {
 	net.Conn
 	written atomic.Int64
+	buffers *hop.Buffers
 }
 
 func (c *conn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.written.Add(int64(n))
 	return n, err
+}
+
+// ReadFrom is what net/http sends a body by: in larger pieces than io.Copy would make.
+func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	return c.buffers.Copy(struct{ io.Writer }{c}, r)
 }
 
 // CloseWrite ends one direction of an upgraded connection, where the transport underneath can.
@@ -36,6 +45,7 @@ type dialer struct {
 	tls           *tls.Config // nil for http
 	timeouts      Timeouts
 	source        netip.Addr
+	buffers       *hop.Buffers
 	// unlocal says that the origin must not see 127.0.0.1 or ::1.
 	unlocal bool
 	// expires is the end of the certificate that the last handshake showed, Unix seconds; 0 before one.
@@ -47,7 +57,7 @@ func (d *dialer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: c}, nil
+	return &conn{Conn: c, buffers: d.buffers}, nil
 }
 
 func (d *dialer) connect(ctx context.Context) (net.Conn, error) {

@@ -57,7 +57,7 @@ type origin struct {
 
 func newOrigin(r *Rule, target *Target, key string, in *Ingress) *origin {
 	d := &dialer{
-		host: target.URL.Hostname(), address: authority(target.URL), timeouts: r.Timeouts, source: r.Source,
+		host: target.URL.Hostname(), address: authority(target.URL), timeouts: r.Timeouts, source: r.Source, buffers: &in.buffers,
 		unlocal: r.Preset == presetOSCAR || r.Pushed,
 	}
 	if target.URL.Scheme == "https" {

@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -124,9 +125,9 @@ func repeatable(method string) bool {
 
 // send makes the round trip. A request without a body goes out a second time only when the kept connection turned out
 // dead before a single byte of it was written.
-func (t *trip) send(req *http.Request) (*http.Response, error) {
+func (t *trip) send(ctx context.Context) (*http.Response, error) {
 	trace := &httptrace.ClientTrace{GotConn: t.gotConn, Got1xxResponse: t.interim}
-	req = req.WithContext(httptrace.WithClientTrace(req.Context(), trace))
+	req := t.request().WithContext(httptrace.WithClientTrace(ctx, trace))
 	resp, err := t.origin.transport.RoundTrip(req)
 	if err != nil && t.unsent() && repeatable(req.Method) && req.ContentLength == 0 && req.Context().Err() == nil {
 		again := req.Clone(req.Context())

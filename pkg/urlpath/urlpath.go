@@ -71,7 +71,9 @@ func Parse(rawTarget string, opt Options) (Target, error) {
 // (OAuth 1.0a, RFC 5849 section 3.4.1.2) must send it so, because a re-encoded one no longer fits its signature.
 func Canonical(target string) (signedOK bool) {
 	t, err := Parse(target, Options{RefuseSessionID: true})
-	return err == nil && t.String() == target
+	// Nothing but the path is ever changed.
+	path, _, _ := strings.Cut(target, "?")
+	return err == nil && t.Path == path
 }
 
 // HasPrefix reports whether path is prefix or lies below it, whole segments compared: "/a/b" holds "/a/b/c" but not
