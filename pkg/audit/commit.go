@@ -16,7 +16,13 @@ type batch struct {
 	entries  []*entry
 	outcomes []Outcome
 	failing  bool
+	// last is how many decisions the commit before had, took how long that was.
+	last int
+	took time.Duration
 }
+
+// many is how many decisions in one commit say that more will be there in a moment.
+const many = 8
 
 // Run commits until ctx ends or Close is called; then it stores all that was let in and returns nil. It may be called once.
 func (r *Recorder) Run(ctx context.Context) error {
@@ -54,6 +60,9 @@ func (r *Recorder) Run(ctx context.Context) error {
 			r.finish(&b)
 			return nil
 		}
+		if len(b.entries) > 0 && b.last >= many {
+			r.await(&b)
+		}
 		r.fill(&b)
 		r.commit(&b)
 		linger.Stop()
@@ -67,6 +76,23 @@ func (r *Recorder) Run(ctx context.Context) error {
 func (b *batch) take(e *entry) {
 	if e.taken.CompareAndSwap(false, true) {
 		b.entries = append(b.entries, e)
+	}
+}
+
+// await takes the decisions that come meanwhile: for as long as the commit before took, which lets twice as many share one, and
+// no longer than Company.
+func (r *Recorder) await(b *batch) {
+	timer := time.NewTimer(min(b.took, r.cfg.Company))
+	defer timer.Stop()
+	for len(b.entries) < r.cfg.Batch {
+		select {
+		case e := <-r.decisions:
+			b.take(e)
+		case <-timer.C:
+			return
+		case <-r.closing:
+			return
+		}
 	}
 }
 
@@ -97,6 +123,7 @@ func (r *Recorder) commit(b *batch) {
 	if len(b.entries) == 0 && len(b.outcomes) == 0 {
 		return
 	}
+	b.last = len(b.entries)
 	decisions := make([]Decision, len(b.entries))
 	for i, e := range b.entries {
 		decisions[i] = e.decision
@@ -108,7 +135,8 @@ func (r *Recorder) commit(b *batch) {
 	defer cancel()
 	start := time.Now()
 	sequences, err := r.store.Append(ctx, decisions, b.outcomes)
-	r.meters.commit.Observe(time.Since(start).Seconds())
+	b.took = time.Since(start)
+	r.meters.commit.Observe(b.took.Seconds())
 	if err == nil && len(sequences) != len(decisions) {
 		err = errors.New("audit: the store numbered another count of decisions than it was given")
 	}

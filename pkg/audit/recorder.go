@@ -26,6 +26,9 @@ type RecorderConfig struct {
 	ConcludeLimit time.Duration
 	// Linger is how long outcomes wait for a decision to be committed with (250 ms).
 	Linger time.Duration
+	// Company bounds how long a decision waits for others to be committed with while many come (5 ms): of what a commit costs,
+	// most is the same for one as for fifty. While few come, none waits.
+	Company time.Duration
 	// FlushLimit bounds the last commits when the recorder ends (3 s).
 	FlushLimit time.Duration
 	// Metrics receives the recorder's metrics; nil keeps them to itself.
@@ -38,6 +41,7 @@ func (c RecorderConfig) withDefaults() RecorderConfig {
 	orDefault(&c.DecideLimit, 10*time.Second)
 	orDefault(&c.ConcludeLimit, 100*time.Millisecond)
 	orDefault(&c.Linger, 250*time.Millisecond)
+	orDefault(&c.Company, 5*time.Millisecond)
 	orDefault(&c.FlushLimit, 3*time.Second)
 	if c.Metrics == nil {
 		c.Metrics = metric.New()
@@ -52,7 +56,8 @@ func orDefault[T int | time.Duration](field *T, value T) {
 }
 
 // Recorder is the one writer of records. Decisions that wait at the same time share a commit: whatever came while one
-// commit was under way goes into the next, so an idle recorder adds no delay and a busy one does not sync for each.
+// commit was under way goes into the next, so an idle recorder adds no delay and a busy one does not sync for each. When many
+// came with the last commit, the next one waits a moment for more.
 //
 // When the store cannot take a batch, every decision in it is refused and the next batch tries anew: nothing has to be
 // reset when the disk has room again. Outcomes are kept and tried again as long as the queue has room.

@@ -315,3 +315,39 @@ func TestDecideWithoutTenant(t *testing.T) {
 		t.Fatalf("Decide = %v", err)
 	}
 }
+
+// A busy recorder waits a moment for more to share a commit with, one that has become quiet does not.
+func TestDecisionsWaitForCompanyWhileManyCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &tape{takes: 5 * time.Millisecond}
+		r, end := running(t, s, audit.RecorderConfig{Company: 2 * time.Millisecond})
+		defer end()
+		var all sync.WaitGroup
+		decide := func(after time.Duration) {
+			all.Go(func() {
+				<-time.After(after)
+				if _, err := r.Decide(t.Context(), decision); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		decide(0)
+		for range 20 {
+			decide(time.Millisecond) // while the first one is committed
+		}
+		decide(6 * time.Millisecond) // while those are
+		decide(10*time.Millisecond + 500*time.Microsecond)
+		all.Wait()
+		start := time.Now()
+		decide(0)
+		all.Wait()
+		if took := time.Since(start); took != 5*time.Millisecond {
+			t.Errorf("a decision alone took %v", took)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if got := fmt.Sprint(s.batches); got != "[1 20 2 1]" {
+			t.Errorf("commits of %s decisions", got)
+		}
+	})
+}
