@@ -12,6 +12,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/pkg/connector"
 	"github.com/sallyport-dev/sallyport/pkg/log"
+	"github.com/sallyport-dev/sallyport/pkg/run"
 	"github.com/sallyport-dev/sallyport/pkg/service"
 )
 
@@ -56,6 +57,7 @@ func (p *program) runCommand() *cobra.Command {
 			stdlog.SetFlags(0)
 			stdlog.SetOutput(log.Std(logger))
 			p.config.Logger = logger
+			defer run.Heap(connector.LeastHeap)()
 			c, err := connector.New(p.config)
 			if err != nil {
 				return err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/pkg/edge"
 	"github.com/sallyport-dev/sallyport/pkg/log"
+	"github.com/sallyport-dev/sallyport/pkg/run"
 	"github.com/sallyport-dev/sallyport/pkg/service"
 )
 
@@ -45,6 +46,7 @@ func (p *program) serveCommand() *cobra.Command {
 			}
 			stdlog.SetFlags(0)
 			stdlog.SetOutput(log.Std(logger))
+			defer run.Heap(edge.LeastHeap)()
 			e, err := edge.New(cmd.Context(), p.config, logger)
 			if err != nil {
 				return err

@@ -33,6 +33,9 @@ const (
 	IngressEdge = "edge"
 )
 
+// LeastHeap is for run.Heap, bytes.
+const LeastHeap = 32 << 20
+
 // Config of a connector. Keys of the configuration file are in the tags; the fields without one are for programs that
 // embed a connector.
 type Config struct {

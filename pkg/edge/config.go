@@ -18,6 +18,9 @@ import (
 	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
 )
 
+// LeastHeap is for run.Heap, bytes.
+const LeastHeap = 64 << 20
+
 // Config is everything that can be set of an edge. The keys are the YAML file's; flags and environment variables follow from
 // them (package conf). The zero value of a key is its documented default.
 type Config struct {

@@ -18,6 +18,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/connector"
 	"github.com/sallyport-dev/sallyport/pkg/edge"
 	"github.com/sallyport-dev/sallyport/pkg/log"
+	process "github.com/sallyport-dev/sallyport/pkg/run"
 )
 
 // The programs that ship serve no profiles. For one, this binary runs as edge or connector itself: the same packages with
@@ -74,6 +75,7 @@ func runEdge(ctx context.Context) error {
 		return err
 	}
 	words := strings.Split(os.Getenv(stateEnv), ",")
+	defer process.Heap(edge.LeastHeap)()
 	c := edge.Default()
 	c.StateDir, c.Host, c.Listen, c.Loopback = words[0], words[1], words[2], "127.0.0.1:0"
 	e, err := edge.New(ctx, c, logger)
@@ -89,13 +91,14 @@ func runConnector(ctx context.Context) error {
 		return err
 	}
 	words := strings.Split(os.Getenv(stateEnv), ",")
+	defer process.Heap(connector.LeastHeap)()
 	c := connector.Default()
 	c.StateDir, c.Ingress, c.Transport, c.Loopback, c.Logger = words[0], words[1], words[2], "127.0.0.1:0", logger
-	run, err := connector.New(*c)
+	connects, err := connector.New(*c)
 	if err != nil {
 		return err
 	}
-	return run.Run(ctx)
+	return connects.Run(ctx)
 }
 
 // profileTo changes how a program is launched.
