@@ -115,6 +115,13 @@ func (r *Reader) Read(p []byte) (int, error) {
 	}
 	n, err := r.r.Read(p[:min(len(p), r.rest)])
 	r.rest -= n
+	if r.frame == FrameSegment && n > 0 && n < len(p) && r.rest > 0 {
+		// What came with the header. The rest was written together with it, and is worth one write together. If it is not to
+		// be had, the next call says so.
+		more, _ := r.r.Read(p[n : n+min(len(p)-n, r.rest)])
+		r.rest -= more
+		n += more
+	}
 	if n > 0 {
 		return n, nil // the last bytes may come together with the FIN, which then comes again
 	}
