@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -52,10 +53,14 @@ type conn struct {
 	frames frames
 	pings  *rate.Limiter
 
-	// inside holds a token while the rest of a message is read: yamux then holds a stream's mutex, which the closing
-	// handshake's own reading must not prolong.
-	inside  chan struct{}
-	message io.Reader
+	// inside holds a token while a message is read, which the closing handshake's own reading must not break into.
+	inside chan struct{}
+	// rest is what yamux has not read of a message, in buf. A message is read whole first: yamux holds the stream's mutex
+	// while it reads a frame, and neither a deadline nor a reset would end the wait of the stream's reader for that.
+	rest  []byte
+	small [64]byte // most messages of a quiet link
+	lent  *sync.Pool
+	buf   *[]byte // of lent; nil while nothing waits in it
 	// header is of a data frame and waits for the payload; pending says so.
 	header  [yamuxHeader]byte
 	pending bool
@@ -74,51 +79,103 @@ func (c *conn) silent() time.Duration {
 }
 
 func (c *conn) Read(p []byte) (int, error) {
-	n, err := c.read(p)
-	if n > 0 {
-		c.heard.Store(int64(time.Since(c.began)))
-		if full := c.take(n); full != nil {
-			return 0, full
-		}
-		if asked := c.frames.pings(p[:n]); asked > 0 && !c.pings.AllowN(time.Now(), asked) {
-			c.broken(errPings)
-			return 0, errPings
+	for len(c.rest) == 0 {
+		if err := c.next(); err != nil {
+			c.broken(err)
+			return 0, err
 		}
 	}
-	if err != nil {
-		c.broken(err)
+	n := copy(p, c.rest)
+	c.rest = c.rest[n:]
+	if len(c.rest) == 0 {
+		c.giveBack()
 	}
-	return n, err
+	return n, nil
 }
 
-func (c *conn) read(p []byte) (int, error) {
-	for {
-		if c.message == nil {
-			kind, r, err := c.ws.Reader(context.Background())
-			if err != nil {
-				return 0, err
-			}
-			if kind != websocket.MessageBinary {
-				return 0, errText
-			}
-			c.message = r
-		}
-		select {
-		case <-c.done:
-			return 0, net.ErrClosed
-		case c.inside <- struct{}{}:
-		}
-		n, err := c.message.Read(p)
-		<-c.inside
-		if errors.Is(err, io.EOF) {
-			c.message = nil
-			if n == 0 {
-				continue
-			}
-			err = nil
-		}
-		return n, err
+// records and wholes lend the buffers in which messages are read. Before Admit no more may come than the smaller ones hold.
+var records, wholes = lender(recordData), lender(maxMessage + 1)
+
+func lender(size int) *sync.Pool {
+	return &sync.Pool{New: func() any {
+		b := make([]byte, size)
+		return &b
+	}}
+}
+
+// grow returns a larger buffer that begins with all of full; nil if there is none.
+func (c *conn) grow(full []byte) []byte {
+	to := records
+	switch c.lent {
+	case records:
+		to = wholes
+	case wholes:
+		return nil
 	}
+	b := to.Get().(*[]byte)
+	copy(*b, full)
+	c.giveBack()
+	c.lent, c.buf = to, b
+	return *b
+}
+
+func (c *conn) giveBack() {
+	if c.buf != nil {
+		c.lent.Put(c.buf)
+		c.lent, c.buf = nil, nil
+	}
+}
+
+// next reads the next message.
+func (c *conn) next() error {
+	kind, r, err := c.ws.Reader(context.Background())
+	if err != nil {
+		return err
+	}
+	if kind != websocket.MessageBinary {
+		return errText
+	}
+	select {
+	case <-c.done:
+		return net.ErrClosed
+	case c.inside <- struct{}{}:
+	}
+	defer func() { <-c.inside }()
+	room := c.small[:]
+	size := 0
+	for {
+		n, err := r.Read(room[size:min(len(room), size+recordData)])
+		if n > 0 {
+			if err := c.came(room[size : size+n]); err != nil {
+				return err
+			}
+			size += n
+		}
+		if errors.Is(err, io.EOF) {
+			c.rest = room[:size]
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if size == len(room) {
+			if room = c.grow(room); room == nil {
+				return websocket.ErrMessageTooBig
+			}
+		}
+	}
+}
+
+// came takes note of bytes of the peer.
+func (c *conn) came(p []byte) error {
+	c.heard.Store(int64(time.Since(c.began)))
+	if err := c.take(len(p)); err != nil {
+		return err
+	}
+	if asked := c.frames.pings(p); asked > 0 && !c.pings.AllowN(time.Now(), asked) {
+		return errPings
+	}
+	return nil
 }
 
 // frames follows the boundaries of yamux's frames through the bytes of a connection.
