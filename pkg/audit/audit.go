@@ -58,3 +58,11 @@ type Store interface {
 	// Outcomes reads the outcomes of decisions after a sequence, oldest decision first.
 	Outcomes(ctx context.Context, tenant id.Tenant, after int64, limit int) ([]Outcome, error)
 }
+
+// Merger takes records that were durable elsewhere first, while the Store was away.
+type Merger interface {
+	// AppendOnce is Store.Append of a batch with a name of its own. A batch whose name is known stores nothing and returns the
+	// numbers that its decisions were given then: who does not know whether a batch arrived sends it again, unchanged. Names
+	// are remembered for 60 days.
+	AppendOnce(ctx context.Context, batch string, decisions []Decision, outcomes []Outcome) ([]int64, error)
+}

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/audit"
+	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 )
 
@@ -37,6 +39,22 @@ const (
 func pathPurpose(tenant id.Tenant) string { return string(tenant) + "/audit/path" }
 
 func (r records) Append(ctx context.Context, decisions []audit.Decision, outcomes []audit.Outcome) ([]int64, error) {
+	return r.append(ctx, "", decisions, outcomes)
+}
+
+// AppendOnce keeps the names of batches for batchesStay.
+func (r records) AppendOnce(
+	ctx context.Context, batch string, decisions []audit.Decision, outcomes []audit.Outcome,
+) ([]int64, error) {
+	if batch == "" {
+		return nil, fault.New(fault.Invalid, "a batch without a name cannot be told from another")
+	}
+	return r.append(ctx, batch, decisions, outcomes)
+}
+
+func (r records) append(
+	ctx context.Context, batch string, decisions []audit.Decision, outcomes []audit.Outcome,
+) ([]int64, error) {
 	// Sealing is the costly part that needs no lock.
 	sealed := make([][]byte, len(decisions))
 	for i, d := range decisions {
@@ -47,7 +65,14 @@ func (r records) Append(ctx context.Context, decisions []audit.Decision, outcome
 	}
 	var sequences []int64
 	err := r.db.update(ctx, everyTenant, func(ctx context.Context, tx *tx) (err error) {
+		var known bool
+		if sequences, known, err = tx.openBatch(ctx, batch, r.db.now()); known || err != nil {
+			return err
+		}
 		if sequences, err = tx.number(ctx, decisions); err != nil {
+			return err
+		}
+		if err := tx.closeBatch(ctx, batch, sequences); err != nil {
 			return err
 		}
 		rows := make([][]any, len(decisions))
@@ -77,13 +102,19 @@ func (t *tx) number(ctx context.Context, decisions []audit.Decision) ([]int64, e
 	}
 	next := make(map[id.Tenant]int64, len(counts))
 	// Always in one order: two edges that each wait for a head that the other holds would never end.
-	for _, tenant := range slices.Sorted(maps.Keys(counts)) {
+	tenants := slices.Sorted(maps.Keys(counts))
+	rows := make([][]any, len(tenants))
+	for i, tenant := range tenants {
+		rows[i] = []any{tenant, counts[tenant]}
+	}
+	err := t.askEach(ctx, advanceSequence, rows, func(i int, r row) error {
 		var last int64
-		n := counts[tenant]
-		if err := t.prepared(ctx, advanceSequence, tenant, n).Scan(&last); err != nil {
-			return nil, err
-		}
-		next[tenant] = last - n + 1
+		err := r.Scan(&last)
+		next[tenants[i]] = last - counts[tenants[i]] + 1
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	sequences := make([]int64, len(decisions))
 	for i, d := range decisions {
@@ -91,6 +122,40 @@ func (t *tx) number(ctx context.Context, decisions []audit.Decision) ([]int64, e
 		next[d.Tenant]++
 	}
 	return sequences, nil
+}
+
+// openBatch puts the name of a batch down, or returns the numbers that it was given before. Another transaction with the same
+// name waits here until this one has ended.
+func (t *tx) openBatch(ctx context.Context, batch string, now time.Time) (sequences []int64, known bool, err error) {
+	if batch == "" {
+		return nil, false, nil
+	}
+	n, err := t.affected(ctx, `INSERT INTO audit_batches (id, at, sequences) VALUES ($1, $2, '') ON CONFLICT (id) DO NOTHING`,
+		batch, millis(now))
+	if err != nil || n == 1 {
+		return nil, false, err
+	}
+	var text string
+	if err := t.QueryRowContext(ctx, `SELECT sequences FROM audit_batches WHERE id = $1`, batch).Scan(&text); err != nil {
+		return nil, false, err
+	}
+	for word := range strings.FieldsSeq(text) {
+		one, err := strconv.ParseInt(word, 10, 64)
+		if err != nil {
+			return nil, false, fmt.Errorf("batch %s: %w", batch, err)
+		}
+		sequences = append(sequences, one)
+	}
+	return sequences, true, nil
+}
+
+func (t *tx) closeBatch(ctx context.Context, batch string, sequences []int64) error {
+	if batch == "" {
+		return nil
+	}
+	text := strings.Trim(fmt.Sprint(sequences), "[]")
+	_, err := t.ExecContext(ctx, `UPDATE audit_batches SET sequences = $2 WHERE id = $1`, batch, text)
+	return err
 }
 
 func (t *tx) addOutcomes(ctx context.Context, outcomes []audit.Outcome) error {

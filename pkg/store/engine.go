@@ -19,8 +19,8 @@ type engine interface {
 	settle(ctx context.Context, err error) error
 	// announce tells other processes of a transaction that logged a change, when it is committed.
 	announce(ctx context.Context, t *tx) error
-	// each runs one statement for every set of arguments.
-	each(ctx context.Context, t *tx, text string, all [][]any) error
+	// each runs one statement for every set of arguments; with scan, each brings one row.
+	each(ctx context.Context, t *tx, text string, all [][]any, scan func(i int, r row) error) error
 	// clock is the expression for the time by the database's clock, milliseconds since 1970; empty where the edge's own will do.
 	clock() string
 	// listen calls heard whenever another process may have logged a change, until ctx ends.

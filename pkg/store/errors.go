@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"strings"
@@ -48,12 +49,16 @@ const (
 	pgSerialization      = "40001"
 	pgDeadlock           = "40P01"
 	pgTooManyConnections = "53300"
+	pgReadOnly           = "25006"
 )
 
 // postgresWords is for the operator; empty for what is no trouble of the database's.
 func postgresWords(err error) string {
 	var said *pgconn.PgError
 	if !errors.As(err, &said) {
+		if pgconn.Timeout(err) && !errors.Is(err, context.Canceled) {
+			return "the edge's store does not answer in time"
+		}
 		if lost(err) {
 			return "the edge's store cannot be reached"
 		}
@@ -62,7 +67,7 @@ func postgresWords(err error) string {
 	switch code := said.Code; {
 	case code == "53100":
 		return "the disk of the edge's store is full"
-	case code == "25006":
+	case code == pgReadOnly:
 		return "the edge's store cannot be written: its database is read-only"
 	case code == "58030":
 		return "the disk of the edge's store fails"

@@ -38,7 +38,7 @@ var moveOrder = []movedTable{
 	{"signing_keys", "kind, number"}, {"cluster_authority", "id"}, {"service_tokens", "tenant, id"}, {"connectors", "tenant, id"},
 	{"invites", "tenant, id"}, {"runs", "tenant, connector, generation"}, {"codes", "tenant, id"}, {"buckets", "tenant, bucket"},
 	{"known_browsers", "tenant, browser, account"}, {"audit_heads", "tenant"}, {"decisions", "tenant, sequence"},
-	{"outcomes", "tenant, sequence"}, {"change_head", "id"}, {"changes", "version"},
+	{"outcomes", "tenant, sequence"}, {"audit_batches", "id"}, {"change_head", "id"}, {"changes", "version"},
 }
 
 // notMoved are left as the new store made them; store_check alone becomes the other's.

@@ -60,7 +60,7 @@ func filled(t *testing.T) Config {
 	db, url := openedOnPostgres(t)
 	fillTables(t, url)
 	for i := range 12 {
-		if _, err := db.Audit().Append(t.Context(), []audit.Decision{{Tenant: "cedar", Path: fmt.Sprint(i)}, {Tenant: "aspen"}}, nil); err != nil {
+		if _, err := db.Merger().AppendOnce(t.Context(), fmt.Sprint(i), []audit.Decision{{Tenant: "cedar", Path: fmt.Sprint(i)}, {Tenant: "aspen"}}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -78,7 +78,7 @@ func brokenOff(t *testing.T, from, to Config) map[string]Moved {
 	for n := 0; n < 1000; n++ {
 		moved, passed := map[string]Moved{}, 0
 		m := &mover{rows: 5, report: func(one Moved) { moved[one.Table] = one }, step: func() error {
-			if passed++; passed > 2 { // two on each attempt: the mark or a page, and the next
+			if passed++; passed > 4 { // some on each attempt
 				return errKilled
 			}
 			return nil

@@ -106,7 +106,8 @@ func (p *postgresEngine) again(ctx context.Context, attempt int, err error) bool
 		return false
 	}
 	collided := errors.As(err, &said) && (said.Code == pgSerialization || said.Code == pgDeadlock)
-	if !collided && !errors.As(err, &undone) && !unreachable(err) {
+	demoted := errors.As(err, &said) && said.Code == pgReadOnly // the primary is another one now
+	if !collided && !demoted && !errors.As(err, &undone) && !unreachable(err) {
 		return false
 	}
 	if !collided {

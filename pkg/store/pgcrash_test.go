@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sallyport-dev/sallyport/pkg/audit"
+	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/identity/emailotp"
 	"github.com/sallyport-dev/sallyport/pkg/store"
@@ -159,7 +161,10 @@ func (a *attempts) work(ctx context.Context, t *testing.T, running *sync.WaitGro
 // told notes what was acknowledged; note reports whether it may be.
 func (a *attempts) told(t *testing.T, kind int, err error, note func() bool) {
 	if err != nil {
-		pauseAfter(err)
+		if !fault.Is(err, fault.Unavailable) && !errors.Is(err, context.Canceled) {
+			t.Errorf("kind %d is refused without a word for the operator: %v", kind, err)
+		}
+		<-time.After(5 * time.Millisecond) // a server that is away costs no processor
 		return
 	}
 	a.mu.Lock()
@@ -169,9 +174,6 @@ func (a *attempts) told(t *testing.T, kind int, err error, note func() bool) {
 	}
 	a.since[kind].Add(1)
 }
-
-// pauseAfter a failure, so that a server that is away costs no processor.
-func pauseAfter(error) { <-time.After(5 * time.Millisecond) }
 
 // await returns how long it took until a few of each kind were acknowledged.
 func (a *attempts) await(t *testing.T, when string) time.Duration {

@@ -248,7 +248,7 @@ func (*postgresEngine) clock() string {
 }
 
 // each sends all of them before it reads the first answer: one way to the server and back.
-func (*postgresEngine) each(ctx context.Context, t *tx, text string, all [][]any) error {
+func (*postgresEngine) each(ctx context.Context, t *tx, text string, all [][]any, scan func(i int, r row) error) error {
 	batch := &pgx.Batch{}
 	for _, args := range all {
 		clean, err := cleanArgs(args)
@@ -257,7 +257,17 @@ func (*postgresEngine) each(ctx context.Context, t *tx, text string, all [][]any
 		}
 		batch.Queue(text, clean...)
 	}
-	return t.conn.Raw(func(c any) error { return c.(*pgConn).Conn.Conn().SendBatch(ctx, batch).Close() })
+	return t.conn.Raw(func(c any) error {
+		answers := c.(*pgConn).Conn.Conn().SendBatch(ctx, batch)
+		if scan != nil {
+			for i := range all {
+				if err := scan(i, answers.QueryRow()); err != nil {
+					return errors.Join(err, answers.Close())
+				}
+			}
+		}
+		return answers.Close()
+	})
 }
 
 // hold locks every table against writers, who are told that the store is busy.

@@ -12,6 +12,8 @@ const (
 	sessionsStay = 30 * 24 * time.Hour
 	// browsersStay known: no cookie lives longer than 400 days (RFC 6265bis §5.5).
 	browsersStay = 400 * 24 * time.Hour
+	// batchesStay is how long a batch of records may take to come again (audit.Merger).
+	batchesStay = 60 * 24 * time.Hour
 )
 
 // Purge deletes what nobody can use any more: expired codes and handoffs, full buckets, browsers not seen for 400 days, and
@@ -26,6 +28,7 @@ func (c codes) Purge(ctx context.Context, now time.Time) error {
 		{`DELETE FROM handoffs WHERE (tenant, hash) IN (SELECT tenant, hash FROM handoffs WHERE expires <= $1 LIMIT $2)`, now},
 		{`DELETE FROM known_browsers WHERE (tenant, browser, account) IN
 			(SELECT tenant, browser, account FROM known_browsers WHERE seen <= $1 LIMIT $2)`, now.Add(-browsersStay)},
+		{`DELETE FROM audit_batches WHERE id IN (SELECT id FROM audit_batches WHERE at <= $1 LIMIT $2)`, now.Add(-batchesStay)},
 		{`DELETE FROM sessions WHERE (tenant, id) IN (SELECT tenant, id FROM sessions
 			WHERE expires <= $1 OR last_seen + idle_ms <= $1 OR (revoked > 0 AND revoked <= $1) LIMIT $2)`, now.Add(-sessionsStay)},
 	} {

@@ -37,7 +37,7 @@ func (db *DB) ask(ctx context.Context, of id.Tenant, text string, args ...any) a
 		}
 		if !db.engine.again(ctx, attempt, err) {
 			done()
-			return answer{err: late(ctx, err)}
+			return answer{err: err}
 		}
 	}
 }

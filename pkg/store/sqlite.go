@@ -112,7 +112,7 @@ func (*sqliteEngine) tidy(context.Context, func(context.Context, string, int64) 
 	return nil
 }
 
-func (*sqliteEngine) each(ctx context.Context, t *tx, text string, all [][]any) error {
+func (*sqliteEngine) each(ctx context.Context, t *tx, text string, all [][]any, scan func(i int, r row) error) error {
 	stmt := t.db.hot[text]
 	if stmt == nil {
 		made, err := t.PrepareContext(ctx, text)
@@ -124,8 +124,14 @@ func (*sqliteEngine) each(ctx context.Context, t *tx, text string, all [][]any) 
 	} else {
 		stmt = t.StmtContext(ctx, stmt)
 	}
-	for _, args := range all {
-		if _, err := stmt.ExecContext(ctx, args...); err != nil {
+	for i, args := range all {
+		var err error
+		if scan == nil {
+			_, err = stmt.ExecContext(ctx, args...)
+		} else {
+			err = scan(i, stmt.QueryRowContext(ctx, args...))
+		}
+		if err != nil {
 			return err
 		}
 	}

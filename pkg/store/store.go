@@ -154,6 +154,7 @@ func (db *DB) Sessions() session.Store      { return sessions{db} }
 func (db *DB) Keys() token.KeyStore         { return keys{db} }
 func (db *DB) Services() token.ServiceStore { return services{db} }
 func (db *DB) Audit() audit.Store           { return records{db} }
+func (db *DB) Merger() audit.Merger         { return records{db} }
 func (db *DB) Enroll() enroll.Store         { return enrolment{db} }
 func (db *DB) Codes() emailotp.Store        { return codes{db} }
 func (db *DB) Ingress() tenant.IngressStore { return ingressRules{db} }
@@ -170,6 +171,7 @@ var (
 	_ token.KeyStore     = keys{}
 	_ token.ServiceStore = services{}
 	_ audit.Store        = records{}
+	_ audit.Merger       = records{}
 	_ enroll.Store       = enrolment{}
 	_ emailotp.Store     = codes{}
 	_ change.Log         = changes{}

@@ -74,7 +74,7 @@ func stores(t *testing.T, config store.Config, later *atomic.Int64) storetest.St
 	db := openAs(t, config)
 	return storetest.Stores{
 		Tenants: db.Tenants(), Identity: db.Identity(), Sessions: db.Sessions(), Keys: db.Keys(), Services: db.Services(),
-		Audit: db.Audit(), Enroll: db.Enroll(), Ingress: db.Ingress(), Codes: db.Codes(), Changes: db.Changes(), Cluster: db.Cluster(),
+		Audit: db.Audit(), Merger: db.Merger(), Enroll: db.Enroll(), Ingress: db.Ingress(), Codes: db.Codes(), Changes: db.Changes(), Cluster: db.Cluster(),
 		Authority: db.Authority(),
 		Later: func(t *testing.T, by time.Duration) {
 			if later.Add(int64(by)); db.Shared() {

@@ -35,7 +35,7 @@ func (db *DB) update(ctx context.Context, of id.Tenant, f func(ctx context.Conte
 			return nil
 		}
 		if !db.engine.again(ctx, attempt, err) {
-			return late(ctx, explain(err))
+			return explain(err)
 		}
 	}
 }
@@ -85,28 +85,17 @@ func waiting(ctx context.Context, err error) error {
 	return err
 }
 
-// late words that a statement took longer than the store allows, where the caller would have waited on.
-func late(ctx context.Context, err error) error {
-	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-		return unavailable("the edge's store does not answer in time", err)
-	}
-	return err
-}
-
-// prepared runs a statement of the hot path.
-func (t *tx) prepared(ctx context.Context, text string, args ...any) row {
-	if stmt := t.db.hot[text]; stmt != nil {
-		return t.StmtContext(ctx, stmt).QueryRowContext(ctx, args...)
-	}
-	return t.QueryRowContext(ctx, text, args...)
-}
-
 // each runs one statement for every set of arguments.
 func (t *tx) each(ctx context.Context, text string, all [][]any) error {
+	return t.askEach(ctx, text, all, nil)
+}
+
+// askEach runs one statement for every set of arguments and has the row that the i-th brings scanned.
+func (t *tx) askEach(ctx context.Context, text string, all [][]any, scan func(i int, r row) error) error {
 	if len(all) == 0 {
 		return nil
 	}
-	return t.db.engine.each(ctx, t, text, all)
+	return t.db.engine.each(ctx, t, text, all, scan)
 }
 
 // keepChanges is how many changes stay in the log, at least; pruneEvery spares most writes the pruning.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/audit"
+	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/policy"
 )
@@ -69,6 +70,25 @@ func testRecordsOddBytes(t *testing.T, s Stores) {
 	must(t, err)
 	same(t, "sequences", []int64{1, 2}, got)
 	same(t, "paths", []string{"/", "/a\x00\xff"}, gapless(t, s, maple))
+}
+
+// A batch that comes again, or many times at once, is there once, and each caller is told the same numbers.
+func testRecordsOnce(t *testing.T, s Stores) {
+	batch := []audit.Decision{decision(maple, "/a"), decision(birch, "/b"), decision(maple, "/c")}
+	outcomes := []audit.Outcome{{Tenant: maple, Sequence: 1, Time: moment, Status: 200}}
+	race(t, func(int) error {
+		got, err := s.Merger.AppendOnce(t.Context(), "edge-1/7", batch, outcomes)
+		if err == nil && !slices.Equal(got, []int64{1, 1, 2}) {
+			t.Errorf("numbers %v", got)
+		}
+		return err
+	})
+	got, err := s.Merger.AppendOnce(t.Context(), "edge-1/8", batch[:1], nil)
+	must(t, err)
+	same(t, "another batch", []int64{3}, got)
+	same(t, "on record", []string{"/a", "/c", "/a"}, gapless(t, s, maple))
+	_, err = s.Merger.AppendOnce(t.Context(), "", batch, nil)
+	wantCode(t, "a batch without a name", err, fault.Invalid)
 }
 
 // gapless reads every decision of a tenant and checks the numbers; it returns the paths in order.

@@ -35,6 +35,7 @@ type Stores struct {
 	Keys     token.KeyStore
 	Services token.ServiceStore
 	Audit    audit.Store
+	Merger   audit.Merger
 	Enroll   enroll.Store
 	Ingress  tenant.IngressStore
 	Codes    emailotp.Store
@@ -85,6 +86,7 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		{"Purge", testPurge},
 		{"Records", testRecords},
 		{"RecordsOfOddBytes", testRecordsOddBytes},
+		{"RecordsOnce", testRecordsOnce},
 		{"RecordsRace", testRecordsRace},
 		{"RecordsFailure", testRecordsFailure},
 		{"Changes", testChanges},
