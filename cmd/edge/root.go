@@ -51,7 +51,7 @@ func newRoot() *cobra.Command {
 	flags.StringVarP(&p.output, "output", "o", "table", "table, json or yaml")
 	p.settingFlags(flags, "state_dir")
 	root.AddCommand(p.initCommand(), p.serveCommand(), p.restartCommand(), p.configCommand(), p.tenantCommand(), p.siteCommand(), p.appCommand(),
-		p.userCommand(), p.keyCommand(), p.connectorCommand(), p.ingressCommand(), p.sessionCommand(), p.tokenCommand(), p.mailCommand(), p.storeCommand(), p.serviceCommand(), versionCommand())
+		p.userCommand(), p.keyCommand(), p.connectorCommand(), p.clusterCommand(), p.ingressCommand(), p.sessionCommand(), p.tokenCommand(), p.mailCommand(), p.storeCommand(), p.serviceCommand(), versionCommand())
 	p.finish(root)
 	return root
 }

@@ -57,6 +57,9 @@ type Config struct {
 	// Rules keeps ingress rules for sites; Running tells what their connectors make of them.
 	Rules   tenant.IngressStore
 	Running Running
+	// Edges tells of the other edges; nil where this one is alone. Schema is the version of the store's schema; nil for none.
+	Edges  Edges
+	Schema func(ctx context.Context) (int64, error)
 	// EdgeHost is the edge's own name, under which tenants' hosts are made by default; EdgeURL is what connectors dial.
 	EdgeHost string
 	EdgeURL  string

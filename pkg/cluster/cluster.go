@@ -82,6 +82,8 @@ type View struct {
 // Seen is an edge in a View.
 type Seen struct {
 	Peer
+	// Age is how long ago the last heartbeat was, by the store's clock.
+	Age time.Duration
 	// Version numbers the edge's leases. Known says that they are the ones that the caller has, so that Holdings is left out.
 	Version  int64
 	Known    bool

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/id"
 )
@@ -49,6 +50,8 @@ type other struct {
 	// linked is set while there is a peer link: then it lives, whatever the database says.
 	linked bool
 	held   map[holdingKey]Holding
+	// beat is when its last heartbeat was that the database told of, by this edge's clock.
+	beat time.Time
 }
 
 // own is this edge's side.

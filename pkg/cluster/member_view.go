@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"maps"
+	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/id"
 )
@@ -88,7 +89,7 @@ func (m *Members) view(v View) (outdone []Holding) {
 		}
 		ahead := s.Incarnation == o.Incarnation && o.version > s.Version && !o.gap // what the peer said itself
 		draining := o.Draining
-		o.Peer = s.Peer
+		o.Peer, o.beat = s.Peer, time.Now().Add(-s.Age)
 		if ahead {
 			o.Draining = draining
 			continue

@@ -28,13 +28,19 @@ func (e *Edge) assembleCluster(context.Context) error {
 	}
 	e.members = cluster.NewMembers(name)
 	e.heart = cluster.NewHeart(cluster.HeartConfig{
-		Store: e.store.Cluster(), Members: e.members, Registry: e.registry, Logger: e.logger, Metrics: e.metrics,
+		Store: e.store.Cluster(), Members: e.members, Registry: e.registry, Lag: e.behind, Logger: e.logger, Metrics: e.metrics,
 		Self: cluster.Peer{
 			ID: name, Address: address, URL: e.url(), Share: c.Weight, Software: build.Version(), Protocol: wire.Version,
 		},
 	})
 	e.logger.Info("one of several edges", zap.String("edge", string(name)), zap.String("address", address))
 	return nil
+}
+
+// behind is how long ago this edge had read all of the change log.
+func (e *Edge) behind() time.Duration {
+	since, _ := e.follower.Silence()
+	return since
 }
 
 // url is where connectors reach this edge.

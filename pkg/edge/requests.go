@@ -91,10 +91,14 @@ func (e *Edge) tunnelHost() http.Handler {
 // admin is what the admin socket leads to.
 func (e *Edge) admin() *admin.Service {
 	port := e.config.port(e.Addr())
+	var edges admin.Edges
+	if e.heart != nil {
+		edges = e.heart
+	}
 	return admin.New(admin.Config{
 		Tenants: e.store.Tenants(), Identity: e.store.Identity(), Sessions: e.store.Sessions(), Tokens: e.store.Services(),
 		Connectors: e.store.Enroll(), Inviter: enroll.NewService(e.store.Enroll(), time.Now), Minter: e.keyring, Texts: mail.English(),
-		Links: e.registry, Rules: e.store.Ingress(), Running: e.control, EdgeHost: e.config.Host, EdgeURL: e.url(), Port: port,
+		Links: e.registry, Rules: e.store.Ingress(), Running: e.control, Edges: edges, Schema: e.store.Schema, EdgeHost: e.config.Host, EdgeURL: e.url(), Port: port,
 		CAPin: func() string { return e.certs.Pin(e.config.Host) }, Mail: &e.mailer, Logger: e.logger,
 	})
 }

@@ -86,6 +86,12 @@ func (t *tx) leases(ctx context.Context, b cluster.Beat) error {
 	return t.each(ctx, putLease, put)
 }
 
+// Schema is the version of the schema that the store has.
+func (db *DB) Schema(ctx context.Context) (version int64, err error) {
+	err = db.ask(ctx, everyTenant, `SELECT MAX(version_id) FROM goose_db_version`).Scan(&version)
+	return version, explain(err)
+}
+
 func (e edges) View(ctx context.Context, have map[id.Edge]cluster.Mark) (cluster.View, error) {
 	now, err := e.db.clock(ctx)
 	if err != nil {
@@ -98,6 +104,7 @@ func (e edges) View(ctx context.Context, have map[id.Edge]cluster.Mark) (cluster
 			err = r.Scan(&s.ID, &s.Incarnation, &s.Version, &s.Address, &s.URL, &s.Weight, &s.Software, &s.Protocol, &started,
 				&s.Connectors, &s.Links, &draining, &lag, &expires, &s.Share)
 			s.Started, s.Lag, s.Draining, s.Lapsed = moment(started), time.Duration(lag)*time.Millisecond, draining != 0, expires <= now
+			s.Age = time.Duration(max(now-expires, -cluster.LeaseLife.Milliseconds()))*time.Millisecond + cluster.LeaseLife
 			s.Known = have[s.ID] == cluster.Mark{Incarnation: s.Incarnation, Version: s.Version}
 			return s, err
 		})

@@ -3664,6 +3664,269 @@ func (x *RotateKeysResponse) GetKinds() []string {
 	return nil
 }
 
+type ClusterStatusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterStatusRequest) Reset() {
+	*x = ClusterStatusRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterStatusRequest) ProtoMessage() {}
+
+func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
+func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{65}
+}
+
+type ClusterStatusResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The edge that answers; empty where it is alone.
+	Edge string `protobuf:"bytes,1,opt,name=edge,proto3" json:"edge,omitempty"`
+	// The version of the store's schema, 0 when the store does not answer.
+	SchemaVersion int64 `protobuf:"varint,2,opt,name=schema_version,json=schemaVersion,proto3" json:"schema_version,omitempty"`
+	// By name, the one that answers among them.
+	Edges         []*ClusterEdge `protobuf:"bytes,3,rep,name=edges,proto3" json:"edges,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterStatusResponse) Reset() {
+	*x = ClusterStatusResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterStatusResponse) ProtoMessage() {}
+
+func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
+func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *ClusterStatusResponse) GetEdge() string {
+	if x != nil {
+		return x.Edge
+	}
+	return ""
+}
+
+func (x *ClusterStatusResponse) GetSchemaVersion() int64 {
+	if x != nil {
+		return x.SchemaVersion
+	}
+	return 0
+}
+
+func (x *ClusterStatusResponse) GetEdges() []*ClusterEdge {
+	if x != nil {
+		return x.Edges
+	}
+	return nil
+}
+
+type ClusterEdge struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// "live", "draining", "lapsed" (no heartbeat for 15 s), or of the one that answers "cut off" (its heartbeats are not written).
+	State    string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	Software string `protobuf:"bytes,3,opt,name=software,proto3" json:"software,omitempty"`
+	// The newest version of the wire protocol that it speaks.
+	Protocol uint32 `protobuf:"varint,4,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// Where other edges, and where connectors, reach it.
+	Address string `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
+	Url     string `protobuf:"bytes,6,opt,name=url,proto3" json:"url,omitempty"`
+	// Its share of connectors as it is set, and what it is told to them as now.
+	Share      uint32 `protobuf:"varint,7,opt,name=share,proto3" json:"share,omitempty"`
+	Weight     uint32 `protobuf:"varint,8,opt,name=weight,proto3" json:"weight,omitempty"`
+	Connectors int64  `protobuf:"varint,9,opt,name=connectors,proto3" json:"connectors,omitempty"`
+	Links      int64  `protobuf:"varint,10,opt,name=links,proto3" json:"links,omitempty"`
+	// How many leases of it this edge knows.
+	Leases int64 `protobuf:"varint,11,opt,name=leases,proto3" json:"leases,omitempty"`
+	// How long ago it had read all of the change log, milliseconds; -1: it never has.
+	ChangeLagMs int64 `protobuf:"varint,12,opt,name=change_lag_ms,json=changeLagMs,proto3" json:"change_lag_ms,omitempty"`
+	// How long ago its heartbeat was written, as far as this edge knows, milliseconds; -1: never.
+	HeartbeatAgeMs int64 `protobuf:"varint,13,opt,name=heartbeat_age_ms,json=heartbeatAgeMs,proto3" json:"heartbeat_age_ms,omitempty"`
+	StartedMs      int64 `protobuf:"varint,14,opt,name=started_ms,json=startedMs,proto3" json:"started_ms,omitempty"`
+	// There is a peer link from the one that answers to this one.
+	Linked        bool `protobuf:"varint,15,opt,name=linked,proto3" json:"linked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterEdge) Reset() {
+	*x = ClusterEdge{}
+	mi := &file_admin_v1_admin_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterEdge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterEdge) ProtoMessage() {}
+
+func (x *ClusterEdge) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterEdge.ProtoReflect.Descriptor instead.
+func (*ClusterEdge) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *ClusterEdge) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ClusterEdge) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ClusterEdge) GetSoftware() string {
+	if x != nil {
+		return x.Software
+	}
+	return ""
+}
+
+func (x *ClusterEdge) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *ClusterEdge) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ClusterEdge) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *ClusterEdge) GetShare() uint32 {
+	if x != nil {
+		return x.Share
+	}
+	return 0
+}
+
+func (x *ClusterEdge) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *ClusterEdge) GetConnectors() int64 {
+	if x != nil {
+		return x.Connectors
+	}
+	return 0
+}
+
+func (x *ClusterEdge) GetLinks() int64 {
+	if x != nil {
+		return x.Links
+	}
+	return 0
+}
+
+func (x *ClusterEdge) GetLeases() int64 {
+	if x != nil {
+		return x.Leases
+	}
+	return 0
+}
+
+func (x *ClusterEdge) GetChangeLagMs() int64 {
+	if x != nil {
+		return x.ChangeLagMs
+	}
+	return 0
+}
+
+func (x *ClusterEdge) GetHeartbeatAgeMs() int64 {
+	if x != nil {
+		return x.HeartbeatAgeMs
+	}
+	return 0
+}
+
+func (x *ClusterEdge) GetStartedMs() int64 {
+	if x != nil {
+		return x.StartedMs
+	}
+	return 0
+}
+
+func (x *ClusterEdge) GetLinked() bool {
+	if x != nil {
+		return x.Linked
+	}
+	return false
+}
+
 var File_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_admin_v1_admin_proto_rawDesc = "" +
@@ -3920,7 +4183,32 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x05kinds\x18\x01 \x03(\tR\x05kinds\x12\x1c\n" +
 	"\temergency\x18\x02 \x01(\bR\temergency\"*\n" +
 	"\x12RotateKeysResponse\x12\x14\n" +
-	"\x05kinds\x18\x01 \x03(\tR\x05kinds2\xae\x14\n" +
+	"\x05kinds\x18\x01 \x03(\tR\x05kinds\"\x16\n" +
+	"\x14ClusterStatusRequest\"\x89\x01\n" +
+	"\x15ClusterStatusResponse\x12\x12\n" +
+	"\x04edge\x18\x01 \x01(\tR\x04edge\x12%\n" +
+	"\x0eschema_version\x18\x02 \x01(\x03R\rschemaVersion\x125\n" +
+	"\x05edges\x18\x03 \x03(\v2\x1f.sallyport.admin.v1.ClusterEdgeR\x05edges\"\x98\x03\n" +
+	"\vClusterEdge\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1a\n" +
+	"\bsoftware\x18\x03 \x01(\tR\bsoftware\x12\x1a\n" +
+	"\bprotocol\x18\x04 \x01(\rR\bprotocol\x12\x18\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\x12\x10\n" +
+	"\x03url\x18\x06 \x01(\tR\x03url\x12\x14\n" +
+	"\x05share\x18\a \x01(\rR\x05share\x12\x16\n" +
+	"\x06weight\x18\b \x01(\rR\x06weight\x12\x1e\n" +
+	"\n" +
+	"connectors\x18\t \x01(\x03R\n" +
+	"connectors\x12\x14\n" +
+	"\x05links\x18\n" +
+	" \x01(\x03R\x05links\x12\x16\n" +
+	"\x06leases\x18\v \x01(\x03R\x06leases\x12\"\n" +
+	"\rchange_lag_ms\x18\f \x01(\x03R\vchangeLagMs\x12(\n" +
+	"\x10heartbeat_age_ms\x18\r \x01(\x03R\x0eheartbeatAgeMs\x12\x1d\n" +
+	"\n" +
+	"started_ms\x18\x0e \x01(\x03R\tstartedMs\x12\x16\n" +
+	"\x06linked\x18\x0f \x01(\bR\x06linked2\x94\x15\n" +
 	"\fAdminService\x12a\n" +
 	"\fCreateTenant\x12'.sallyport.admin.v1.CreateTenantRequest\x1a(.sallyport.admin.v1.CreateTenantResponse\x12^\n" +
 	"\vListTenants\x12&.sallyport.admin.v1.ListTenantsRequest\x1a'.sallyport.admin.v1.ListTenantsResponse\x12[\n" +
@@ -3953,7 +4241,8 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\rIngressStatus\x12(.sallyport.admin.v1.IngressStatusRequest\x1a).sallyport.admin.v1.IngressStatusResponse\x12U\n" +
 	"\bTestMail\x12#.sallyport.admin.v1.TestMailRequest\x1a$.sallyport.admin.v1.TestMailResponse\x12[\n" +
 	"\n" +
-	"RotateKeys\x12%.sallyport.admin.v1.RotateKeysRequest\x1a&.sallyport.admin.v1.RotateKeysResponseB;Z9github.com/sallyport-dev/sallyport/proto/admin/v1;adminv1b\x06proto3"
+	"RotateKeys\x12%.sallyport.admin.v1.RotateKeysRequest\x1a&.sallyport.admin.v1.RotateKeysResponse\x12d\n" +
+	"\rClusterStatus\x12(.sallyport.admin.v1.ClusterStatusRequest\x1a).sallyport.admin.v1.ClusterStatusResponseB;Z9github.com/sallyport-dev/sallyport/proto/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_admin_v1_admin_proto_rawDescOnce sync.Once
@@ -3967,7 +4256,7 @@ func file_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_admin_v1_admin_proto_rawDescData
 }
 
-var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
+var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_admin_v1_admin_proto_goTypes = []any{
 	(*Tenant)(nil),                  // 0: sallyport.admin.v1.Tenant
 	(*CreateTenantRequest)(nil),     // 1: sallyport.admin.v1.CreateTenantRequest
@@ -4034,6 +4323,9 @@ var file_admin_v1_admin_proto_goTypes = []any{
 	(*ConnectorIngress)(nil),        // 62: sallyport.admin.v1.ConnectorIngress
 	(*RotateKeysRequest)(nil),       // 63: sallyport.admin.v1.RotateKeysRequest
 	(*RotateKeysResponse)(nil),      // 64: sallyport.admin.v1.RotateKeysResponse
+	(*ClusterStatusRequest)(nil),    // 65: sallyport.admin.v1.ClusterStatusRequest
+	(*ClusterStatusResponse)(nil),   // 66: sallyport.admin.v1.ClusterStatusResponse
+	(*ClusterEdge)(nil),             // 67: sallyport.admin.v1.ClusterEdge
 }
 var file_admin_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: sallyport.admin.v1.CreateTenantResponse.tenant:type_name -> sallyport.admin.v1.Tenant
@@ -4055,65 +4347,68 @@ var file_admin_v1_admin_proto_depIdxs = []int32{
 	51, // 16: sallyport.admin.v1.ListIngressResponse.versions:type_name -> sallyport.admin.v1.Ingress
 	51, // 17: sallyport.admin.v1.ClearIngressResponse.ingress:type_name -> sallyport.admin.v1.Ingress
 	62, // 18: sallyport.admin.v1.IngressStatusResponse.connectors:type_name -> sallyport.admin.v1.ConnectorIngress
-	1,  // 19: sallyport.admin.v1.AdminService.CreateTenant:input_type -> sallyport.admin.v1.CreateTenantRequest
-	3,  // 20: sallyport.admin.v1.AdminService.ListTenants:input_type -> sallyport.admin.v1.ListTenantsRequest
-	6,  // 21: sallyport.admin.v1.AdminService.CreateSite:input_type -> sallyport.admin.v1.CreateSiteRequest
-	8,  // 22: sallyport.admin.v1.AdminService.ListSites:input_type -> sallyport.admin.v1.ListSitesRequest
-	11, // 23: sallyport.admin.v1.AdminService.CreateApp:input_type -> sallyport.admin.v1.CreateAppRequest
-	13, // 24: sallyport.admin.v1.AdminService.ListApps:input_type -> sallyport.admin.v1.ListAppsRequest
-	15, // 25: sallyport.admin.v1.AdminService.SetAppAccess:input_type -> sallyport.admin.v1.SetAppAccessRequest
-	17, // 26: sallyport.admin.v1.AdminService.DeleteApp:input_type -> sallyport.admin.v1.DeleteAppRequest
-	20, // 27: sallyport.admin.v1.AdminService.AddUser:input_type -> sallyport.admin.v1.AddUserRequest
-	22, // 28: sallyport.admin.v1.AdminService.ListUsers:input_type -> sallyport.admin.v1.ListUsersRequest
-	24, // 29: sallyport.admin.v1.AdminService.SetUserDisabled:input_type -> sallyport.admin.v1.SetUserDisabledRequest
-	29, // 30: sallyport.admin.v1.AdminService.InviteConnector:input_type -> sallyport.admin.v1.InviteConnectorRequest
-	31, // 31: sallyport.admin.v1.AdminService.ListConnectors:input_type -> sallyport.admin.v1.ListConnectorsRequest
-	33, // 32: sallyport.admin.v1.AdminService.ThawConnector:input_type -> sallyport.admin.v1.ThawConnectorRequest
-	35, // 33: sallyport.admin.v1.AdminService.RevokeConnector:input_type -> sallyport.admin.v1.RevokeConnectorRequest
-	38, // 34: sallyport.admin.v1.AdminService.ListSessions:input_type -> sallyport.admin.v1.ListSessionsRequest
-	40, // 35: sallyport.admin.v1.AdminService.RevokeSession:input_type -> sallyport.admin.v1.RevokeSessionRequest
-	43, // 36: sallyport.admin.v1.AdminService.MintToken:input_type -> sallyport.admin.v1.MintTokenRequest
-	45, // 37: sallyport.admin.v1.AdminService.ListTokens:input_type -> sallyport.admin.v1.ListTokensRequest
-	47, // 38: sallyport.admin.v1.AdminService.RevokeToken:input_type -> sallyport.admin.v1.RevokeTokenRequest
-	52, // 39: sallyport.admin.v1.AdminService.SetIngress:input_type -> sallyport.admin.v1.SetIngressRequest
-	54, // 40: sallyport.admin.v1.AdminService.GetIngress:input_type -> sallyport.admin.v1.GetIngressRequest
-	56, // 41: sallyport.admin.v1.AdminService.ListIngress:input_type -> sallyport.admin.v1.ListIngressRequest
-	58, // 42: sallyport.admin.v1.AdminService.ClearIngress:input_type -> sallyport.admin.v1.ClearIngressRequest
-	60, // 43: sallyport.admin.v1.AdminService.IngressStatus:input_type -> sallyport.admin.v1.IngressStatusRequest
-	49, // 44: sallyport.admin.v1.AdminService.TestMail:input_type -> sallyport.admin.v1.TestMailRequest
-	63, // 45: sallyport.admin.v1.AdminService.RotateKeys:input_type -> sallyport.admin.v1.RotateKeysRequest
-	2,  // 46: sallyport.admin.v1.AdminService.CreateTenant:output_type -> sallyport.admin.v1.CreateTenantResponse
-	4,  // 47: sallyport.admin.v1.AdminService.ListTenants:output_type -> sallyport.admin.v1.ListTenantsResponse
-	7,  // 48: sallyport.admin.v1.AdminService.CreateSite:output_type -> sallyport.admin.v1.CreateSiteResponse
-	9,  // 49: sallyport.admin.v1.AdminService.ListSites:output_type -> sallyport.admin.v1.ListSitesResponse
-	12, // 50: sallyport.admin.v1.AdminService.CreateApp:output_type -> sallyport.admin.v1.CreateAppResponse
-	14, // 51: sallyport.admin.v1.AdminService.ListApps:output_type -> sallyport.admin.v1.ListAppsResponse
-	16, // 52: sallyport.admin.v1.AdminService.SetAppAccess:output_type -> sallyport.admin.v1.SetAppAccessResponse
-	18, // 53: sallyport.admin.v1.AdminService.DeleteApp:output_type -> sallyport.admin.v1.DeleteAppResponse
-	21, // 54: sallyport.admin.v1.AdminService.AddUser:output_type -> sallyport.admin.v1.AddUserResponse
-	23, // 55: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
-	25, // 56: sallyport.admin.v1.AdminService.SetUserDisabled:output_type -> sallyport.admin.v1.SetUserDisabledResponse
-	30, // 57: sallyport.admin.v1.AdminService.InviteConnector:output_type -> sallyport.admin.v1.InviteConnectorResponse
-	32, // 58: sallyport.admin.v1.AdminService.ListConnectors:output_type -> sallyport.admin.v1.ListConnectorsResponse
-	34, // 59: sallyport.admin.v1.AdminService.ThawConnector:output_type -> sallyport.admin.v1.ThawConnectorResponse
-	36, // 60: sallyport.admin.v1.AdminService.RevokeConnector:output_type -> sallyport.admin.v1.RevokeConnectorResponse
-	39, // 61: sallyport.admin.v1.AdminService.ListSessions:output_type -> sallyport.admin.v1.ListSessionsResponse
-	41, // 62: sallyport.admin.v1.AdminService.RevokeSession:output_type -> sallyport.admin.v1.RevokeSessionResponse
-	44, // 63: sallyport.admin.v1.AdminService.MintToken:output_type -> sallyport.admin.v1.MintTokenResponse
-	46, // 64: sallyport.admin.v1.AdminService.ListTokens:output_type -> sallyport.admin.v1.ListTokensResponse
-	48, // 65: sallyport.admin.v1.AdminService.RevokeToken:output_type -> sallyport.admin.v1.RevokeTokenResponse
-	53, // 66: sallyport.admin.v1.AdminService.SetIngress:output_type -> sallyport.admin.v1.SetIngressResponse
-	55, // 67: sallyport.admin.v1.AdminService.GetIngress:output_type -> sallyport.admin.v1.GetIngressResponse
-	57, // 68: sallyport.admin.v1.AdminService.ListIngress:output_type -> sallyport.admin.v1.ListIngressResponse
-	59, // 69: sallyport.admin.v1.AdminService.ClearIngress:output_type -> sallyport.admin.v1.ClearIngressResponse
-	61, // 70: sallyport.admin.v1.AdminService.IngressStatus:output_type -> sallyport.admin.v1.IngressStatusResponse
-	50, // 71: sallyport.admin.v1.AdminService.TestMail:output_type -> sallyport.admin.v1.TestMailResponse
-	64, // 72: sallyport.admin.v1.AdminService.RotateKeys:output_type -> sallyport.admin.v1.RotateKeysResponse
-	46, // [46:73] is the sub-list for method output_type
-	19, // [19:46] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	67, // 19: sallyport.admin.v1.ClusterStatusResponse.edges:type_name -> sallyport.admin.v1.ClusterEdge
+	1,  // 20: sallyport.admin.v1.AdminService.CreateTenant:input_type -> sallyport.admin.v1.CreateTenantRequest
+	3,  // 21: sallyport.admin.v1.AdminService.ListTenants:input_type -> sallyport.admin.v1.ListTenantsRequest
+	6,  // 22: sallyport.admin.v1.AdminService.CreateSite:input_type -> sallyport.admin.v1.CreateSiteRequest
+	8,  // 23: sallyport.admin.v1.AdminService.ListSites:input_type -> sallyport.admin.v1.ListSitesRequest
+	11, // 24: sallyport.admin.v1.AdminService.CreateApp:input_type -> sallyport.admin.v1.CreateAppRequest
+	13, // 25: sallyport.admin.v1.AdminService.ListApps:input_type -> sallyport.admin.v1.ListAppsRequest
+	15, // 26: sallyport.admin.v1.AdminService.SetAppAccess:input_type -> sallyport.admin.v1.SetAppAccessRequest
+	17, // 27: sallyport.admin.v1.AdminService.DeleteApp:input_type -> sallyport.admin.v1.DeleteAppRequest
+	20, // 28: sallyport.admin.v1.AdminService.AddUser:input_type -> sallyport.admin.v1.AddUserRequest
+	22, // 29: sallyport.admin.v1.AdminService.ListUsers:input_type -> sallyport.admin.v1.ListUsersRequest
+	24, // 30: sallyport.admin.v1.AdminService.SetUserDisabled:input_type -> sallyport.admin.v1.SetUserDisabledRequest
+	29, // 31: sallyport.admin.v1.AdminService.InviteConnector:input_type -> sallyport.admin.v1.InviteConnectorRequest
+	31, // 32: sallyport.admin.v1.AdminService.ListConnectors:input_type -> sallyport.admin.v1.ListConnectorsRequest
+	33, // 33: sallyport.admin.v1.AdminService.ThawConnector:input_type -> sallyport.admin.v1.ThawConnectorRequest
+	35, // 34: sallyport.admin.v1.AdminService.RevokeConnector:input_type -> sallyport.admin.v1.RevokeConnectorRequest
+	38, // 35: sallyport.admin.v1.AdminService.ListSessions:input_type -> sallyport.admin.v1.ListSessionsRequest
+	40, // 36: sallyport.admin.v1.AdminService.RevokeSession:input_type -> sallyport.admin.v1.RevokeSessionRequest
+	43, // 37: sallyport.admin.v1.AdminService.MintToken:input_type -> sallyport.admin.v1.MintTokenRequest
+	45, // 38: sallyport.admin.v1.AdminService.ListTokens:input_type -> sallyport.admin.v1.ListTokensRequest
+	47, // 39: sallyport.admin.v1.AdminService.RevokeToken:input_type -> sallyport.admin.v1.RevokeTokenRequest
+	52, // 40: sallyport.admin.v1.AdminService.SetIngress:input_type -> sallyport.admin.v1.SetIngressRequest
+	54, // 41: sallyport.admin.v1.AdminService.GetIngress:input_type -> sallyport.admin.v1.GetIngressRequest
+	56, // 42: sallyport.admin.v1.AdminService.ListIngress:input_type -> sallyport.admin.v1.ListIngressRequest
+	58, // 43: sallyport.admin.v1.AdminService.ClearIngress:input_type -> sallyport.admin.v1.ClearIngressRequest
+	60, // 44: sallyport.admin.v1.AdminService.IngressStatus:input_type -> sallyport.admin.v1.IngressStatusRequest
+	49, // 45: sallyport.admin.v1.AdminService.TestMail:input_type -> sallyport.admin.v1.TestMailRequest
+	63, // 46: sallyport.admin.v1.AdminService.RotateKeys:input_type -> sallyport.admin.v1.RotateKeysRequest
+	65, // 47: sallyport.admin.v1.AdminService.ClusterStatus:input_type -> sallyport.admin.v1.ClusterStatusRequest
+	2,  // 48: sallyport.admin.v1.AdminService.CreateTenant:output_type -> sallyport.admin.v1.CreateTenantResponse
+	4,  // 49: sallyport.admin.v1.AdminService.ListTenants:output_type -> sallyport.admin.v1.ListTenantsResponse
+	7,  // 50: sallyport.admin.v1.AdminService.CreateSite:output_type -> sallyport.admin.v1.CreateSiteResponse
+	9,  // 51: sallyport.admin.v1.AdminService.ListSites:output_type -> sallyport.admin.v1.ListSitesResponse
+	12, // 52: sallyport.admin.v1.AdminService.CreateApp:output_type -> sallyport.admin.v1.CreateAppResponse
+	14, // 53: sallyport.admin.v1.AdminService.ListApps:output_type -> sallyport.admin.v1.ListAppsResponse
+	16, // 54: sallyport.admin.v1.AdminService.SetAppAccess:output_type -> sallyport.admin.v1.SetAppAccessResponse
+	18, // 55: sallyport.admin.v1.AdminService.DeleteApp:output_type -> sallyport.admin.v1.DeleteAppResponse
+	21, // 56: sallyport.admin.v1.AdminService.AddUser:output_type -> sallyport.admin.v1.AddUserResponse
+	23, // 57: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
+	25, // 58: sallyport.admin.v1.AdminService.SetUserDisabled:output_type -> sallyport.admin.v1.SetUserDisabledResponse
+	30, // 59: sallyport.admin.v1.AdminService.InviteConnector:output_type -> sallyport.admin.v1.InviteConnectorResponse
+	32, // 60: sallyport.admin.v1.AdminService.ListConnectors:output_type -> sallyport.admin.v1.ListConnectorsResponse
+	34, // 61: sallyport.admin.v1.AdminService.ThawConnector:output_type -> sallyport.admin.v1.ThawConnectorResponse
+	36, // 62: sallyport.admin.v1.AdminService.RevokeConnector:output_type -> sallyport.admin.v1.RevokeConnectorResponse
+	39, // 63: sallyport.admin.v1.AdminService.ListSessions:output_type -> sallyport.admin.v1.ListSessionsResponse
+	41, // 64: sallyport.admin.v1.AdminService.RevokeSession:output_type -> sallyport.admin.v1.RevokeSessionResponse
+	44, // 65: sallyport.admin.v1.AdminService.MintToken:output_type -> sallyport.admin.v1.MintTokenResponse
+	46, // 66: sallyport.admin.v1.AdminService.ListTokens:output_type -> sallyport.admin.v1.ListTokensResponse
+	48, // 67: sallyport.admin.v1.AdminService.RevokeToken:output_type -> sallyport.admin.v1.RevokeTokenResponse
+	53, // 68: sallyport.admin.v1.AdminService.SetIngress:output_type -> sallyport.admin.v1.SetIngressResponse
+	55, // 69: sallyport.admin.v1.AdminService.GetIngress:output_type -> sallyport.admin.v1.GetIngressResponse
+	57, // 70: sallyport.admin.v1.AdminService.ListIngress:output_type -> sallyport.admin.v1.ListIngressResponse
+	59, // 71: sallyport.admin.v1.AdminService.ClearIngress:output_type -> sallyport.admin.v1.ClearIngressResponse
+	61, // 72: sallyport.admin.v1.AdminService.IngressStatus:output_type -> sallyport.admin.v1.IngressStatusResponse
+	50, // 73: sallyport.admin.v1.AdminService.TestMail:output_type -> sallyport.admin.v1.TestMailResponse
+	64, // 74: sallyport.admin.v1.AdminService.RotateKeys:output_type -> sallyport.admin.v1.RotateKeysResponse
+	66, // 75: sallyport.admin.v1.AdminService.ClusterStatus:output_type -> sallyport.admin.v1.ClusterStatusResponse
+	48, // [48:76] is the sub-list for method output_type
+	20, // [20:48] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_admin_v1_admin_proto_init() }
@@ -4127,7 +4422,7 @@ func file_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_v1_admin_proto_rawDesc), len(file_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   65,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

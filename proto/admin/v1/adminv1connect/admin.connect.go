@@ -104,6 +104,9 @@ const (
 	AdminServiceTestMailProcedure = "/sallyport.admin.v1.AdminService/TestMail"
 	// AdminServiceRotateKeysProcedure is the fully-qualified name of the AdminService's RotateKeys RPC.
 	AdminServiceRotateKeysProcedure = "/sallyport.admin.v1.AdminService/RotateKeys"
+	// AdminServiceClusterStatusProcedure is the fully-qualified name of the AdminService's
+	// ClusterStatus RPC.
+	AdminServiceClusterStatusProcedure = "/sallyport.admin.v1.AdminService/ClusterStatus"
 )
 
 // AdminServiceClient is a client for the sallyport.admin.v1.AdminService service.
@@ -145,6 +148,8 @@ type AdminServiceClient interface {
 	TestMail(context.Context, *v1.TestMailRequest) (*v1.TestMailResponse, error)
 	// Replaces signing keys, on every edge of the cluster.
 	RotateKeys(context.Context, *v1.RotateKeysRequest) (*v1.RotateKeysResponse, error)
+	// ClusterStatus tells of all edges as the one that is asked knows them.
+	ClusterStatus(context.Context, *v1.ClusterStatusRequest) (*v1.ClusterStatusResponse, error)
 }
 
 // NewAdminServiceClient constructs a client for the sallyport.admin.v1.AdminService service. By
@@ -320,6 +325,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("RotateKeys")),
 			connect.WithClientOptions(opts...),
 		),
+		clusterStatus: connect.NewClient[v1.ClusterStatusRequest, v1.ClusterStatusResponse](
+			httpClient,
+			baseURL+AdminServiceClusterStatusProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ClusterStatus")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -352,6 +363,7 @@ type adminServiceClient struct {
 	ingressStatus   *connect.Client[v1.IngressStatusRequest, v1.IngressStatusResponse]
 	testMail        *connect.Client[v1.TestMailRequest, v1.TestMailResponse]
 	rotateKeys      *connect.Client[v1.RotateKeysRequest, v1.RotateKeysResponse]
+	clusterStatus   *connect.Client[v1.ClusterStatusRequest, v1.ClusterStatusResponse]
 }
 
 // CreateTenant calls sallyport.admin.v1.AdminService.CreateTenant.
@@ -597,6 +609,15 @@ func (c *adminServiceClient) RotateKeys(ctx context.Context, req *v1.RotateKeysR
 	return nil, err
 }
 
+// ClusterStatus calls sallyport.admin.v1.AdminService.ClusterStatus.
+func (c *adminServiceClient) ClusterStatus(ctx context.Context, req *v1.ClusterStatusRequest) (*v1.ClusterStatusResponse, error) {
+	response, err := c.clusterStatus.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // AdminServiceHandler is an implementation of the sallyport.admin.v1.AdminService service.
 type AdminServiceHandler interface {
 	CreateTenant(context.Context, *v1.CreateTenantRequest) (*v1.CreateTenantResponse, error)
@@ -636,6 +657,8 @@ type AdminServiceHandler interface {
 	TestMail(context.Context, *v1.TestMailRequest) (*v1.TestMailResponse, error)
 	// Replaces signing keys, on every edge of the cluster.
 	RotateKeys(context.Context, *v1.RotateKeysRequest) (*v1.RotateKeysResponse, error)
+	// ClusterStatus tells of all edges as the one that is asked knows them.
+	ClusterStatus(context.Context, *v1.ClusterStatusRequest) (*v1.ClusterStatusResponse, error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -807,6 +830,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("RotateKeys")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceClusterStatusHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceClusterStatusProcedure,
+		svc.ClusterStatus,
+		connect.WithSchema(adminServiceMethods.ByName("ClusterStatus")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sallyport.admin.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceCreateTenantProcedure:
@@ -863,6 +892,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceTestMailHandler.ServeHTTP(w, r)
 		case AdminServiceRotateKeysProcedure:
 			adminServiceRotateKeysHandler.ServeHTTP(w, r)
+		case AdminServiceClusterStatusProcedure:
+			adminServiceClusterStatusHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -978,4 +1009,8 @@ func (UnimplementedAdminServiceHandler) TestMail(context.Context, *v1.TestMailRe
 
 func (UnimplementedAdminServiceHandler) RotateKeys(context.Context, *v1.RotateKeysRequest) (*v1.RotateKeysResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sallyport.admin.v1.AdminService.RotateKeys is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ClusterStatus(context.Context, *v1.ClusterStatusRequest) (*v1.ClusterStatusResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sallyport.admin.v1.AdminService.ClusterStatus is not implemented"))
 }
