@@ -48,6 +48,9 @@ type Config struct {
 	Edges []EdgeAddress `conf:"edges"`
 	// Loopback serves /metrics and /ready; it must be a loopback address.
 	Loopback string `conf:"loopback" help:"loopback address for /metrics and /ready"`
+	// Health serves /ready alone, over plain HTTP, for a load balancer on another machine: a status and one line, and nothing that
+	// tells what is served here. Empty: it is served on loopback only.
+	Health string `conf:"health" help:"address of /ready for a load balancer, plain HTTP"`
 	// Certificates are PEM files, read again when they change. Without any, the local CA that init made issues them.
 	Certificates []Certificate `conf:"certificates"`
 	Drain        Drain         `conf:"drain"`
@@ -61,6 +64,9 @@ type Config struct {
 type Drain struct {
 	// Requests is for everything but upgraded connections.
 	Requests time.Duration `conf:"requests" help:"how long requests may take to finish when the edge stops"`
+	// Announce is how long the edge goes on taking connections after /ready has begun to say no, so that a load balancer sends none
+	// that would be refused. It has no part when another process takes the place.
+	Announce time.Duration `conf:"announce" help:"how long an edge that stops goes on taking connections, for a load balancer to notice"`
 	// Upgraded is for upgraded connections, an app's WebSockets.
 	Upgraded time.Duration `conf:"upgraded" help:"how long upgraded connections may go on when the edge stops"`
 }
@@ -104,6 +110,9 @@ func (c *Config) Validate() error {
 	if err := loopbackOnly(c.Loopback); err != nil {
 		faults = append(faults, err)
 	}
+	if c.Health != "" && !isAddress(c.Health) {
+		faults = append(faults, fmt.Errorf("health: %q: write address:port", c.Health))
+	}
 	for i, pair := range c.Certificates {
 		if pair.Cert == "" || pair.Key == "" {
 			faults = append(faults, fmt.Errorf("certificates[%d]: both cert and key are needed", i))
@@ -117,6 +126,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Drain.Requests <= 0 || c.Drain.Upgraded <= 0 {
 		faults = append(faults, errors.New("drain: requests and upgraded must be more than 0"))
+	}
+	if c.Drain.Announce < 0 || c.Drain.Announce > time.Minute {
+		faults = append(faults, fmt.Errorf("drain.announce: %s: use 0 to 1m", c.Drain.Announce))
 	}
 	if c.StateDir == "" {
 		faults = append(faults, errors.New("state_dir: is empty"))

@@ -86,7 +86,8 @@ func (f *front) leave(ctx context.Context) {
 
 // Drain of the edge, in this order, because each step needs those after it to work still:
 //
-//  1. not ready; answers end their connections; HTTP/2 connections are told to go away
+//  1. not ready; answers end their connections, and for drain.announce new ones are taken still; then HTTP/2 connections are
+//     told to go away
 //  2. the connectors are told: they open links to whoever listens now, and keep those here
 //  3. browsers' connections end: those with a request when it is answered, idle ones when they are used once more or after
 //     idleLinger; at the latest after drain.requests
@@ -111,11 +112,24 @@ func (e *Edge) drain(ctx context.Context) {
 		e.heart.Drain(succeeded)
 		e.tellEdges() // and so connectors know of the others before they are told that this one drains
 	}
+	if !succeeded {
+		e.announce(ctx)
+	}
 	e.place.tcp.Leave()
 	e.control.Drain(e.config.Drain.Requests)
 	e.leaveFront(ctx, succeeded)
 	left := e.awaitUpgraded(ctx, began)
 	e.logger.Info("edge has drained", zap.Duration("took", time.Since(began)), zap.Int("cut", left))
+}
+
+// announce goes on as before, but for saying that it is not ready.
+func (e *Edge) announce(ctx context.Context) {
+	wait := time.NewTimer(e.config.Drain.Announce)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-ctx.Done():
+	}
 }
 
 // leaveFront is step 3.

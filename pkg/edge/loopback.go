@@ -3,7 +3,6 @@ package edge
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -31,32 +30,41 @@ type readiness struct {
 	Config string `json:"config,omitempty"`
 }
 
-// ready answers 200 when requests can be judged and recorded, that is when the store answers and its changes are followed.
+// ready answers 200 when requests can be served.
 func (e *Edge) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
-	defer cancel()
 	answer := readiness{Status: "ready", Links: len(e.registry.Members("")), Hosts: e.routes.Load().Hosts(), Config: e.reloader.status()}
 	status := http.StatusOK
-	if _, err := e.follower.CaughtUp(ctx); err != nil {
-		answer.Status, answer.Reason, status = "not ready", "the store does not answer", http.StatusServiceUnavailable
-	}
-	if e.draining.Load() {
-		answer.Status, answer.Reason, status = "not ready", "draining", http.StatusServiceUnavailable
+	able, why := e.able(r.Context())
+	if answer.Reason = why; !able {
+		answer.Status, status = "not ready", http.StatusServiceUnavailable
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
+// able reports whether requests can be judged and recorded: the store answers or, where edges share it, has been away for no longer
+// than the grace, and the edge does not drain. Routes are loaded before anything is served. why may say something of a yes, too.
+func (e *Edge) able(ctx context.Context) (able bool, why string) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if e.draining.Load() {
+		return false, "draining"
+	}
+	if _, err := e.follower.CaughtUp(ctx); err == nil {
+		return true, ""
+	}
+	since, _ := e.follower.Silence()
+	if left := e.config.Cluster.Grace - since; e.store.Shared() && left > 0 {
+		return true, fmt.Sprintf("the store does not answer: who is signed in may go on for %s", left.Round(time.Second))
+	}
+	return false, "the store does not answer"
+}
+
 // serveLoopback serves h until ctx ends.
 func serveLoopback(ctx context.Context, l net.Listener, h http.Handler, logger *zap.Logger) error {
 	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, ErrorLog: zap.NewStdLog(logger)}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	return servePlain(ctx, server, l)
 }
 
 // status is the line that the service manager shows.

@@ -29,6 +29,7 @@ const (
 	fileUDP      = "udp"
 	fileAdmin    = "admin"
 	fileLoopback = "loopback"
+	fileHealth   = "health"
 	fileHandover = "handover"
 	fileLock     = "lock"
 	relayPrefix  = "relay/"
@@ -41,6 +42,7 @@ const maxOlder = 7
 // the next in the same way.
 type place struct {
 	tcp, admin, loopback *leavable
+	health               *leavable        // nil where none is configured
 	udp                  *udpshare.Socket // nil when QUIC is off
 	handover             *net.UnixListener
 
@@ -143,6 +145,11 @@ func (e *Edge) openPlace(ctx context.Context) (err error) {
 	}
 	if p.loopback, err = inherit(given, fileLoopback, e.config.Loopback); err != nil {
 		return err
+	}
+	if e.config.Health != "" {
+		if p.health, err = inherit(given, fileHealth, e.config.Health); err != nil {
+			return err
+		}
 	}
 	if p.admin, err = inherit(given, fileAdmin, ""); err != nil {
 		return err
@@ -271,6 +278,13 @@ func (e *Edge) complete(ctx context.Context) error {
 		}
 		p.loopback = newLeavable(l)
 	}
+	if p.health == nil && e.config.Health != "" {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", e.config.Health)
+		if err != nil {
+			return fmt.Errorf("health listen: %w", err)
+		}
+		p.health = newLeavable(l)
+	}
 	if p.handover == nil {
 		l, err := handover.Listen(e.config.handoverSocket())
 		if err != nil {
@@ -316,7 +330,7 @@ func (p *place) Close(why error) error {
 		p.claim.Files.Close()
 	}
 	var faults []error
-	for _, l := range []*leavable{p.tcp, p.admin, p.loopback} {
+	for _, l := range []*leavable{p.tcp, p.admin, p.loopback, p.health} {
 		if l != nil {
 			faults = append(faults, l.Close())
 		}
@@ -349,8 +363,10 @@ func (e *Edge) offer() (files handover.Files, err error) {
 	if lock := e.store.Lock(); lock != nil {
 		add(fileLock, lock)
 	}
-	for name, l := range map[string]*leavable{fileTCP: p.tcp, fileAdmin: p.admin, fileLoopback: p.loopback} {
-		add(name, l.Listener.(descriptor))
+	for name, l := range map[string]*leavable{fileTCP: p.tcp, fileAdmin: p.admin, fileLoopback: p.loopback, fileHealth: p.health} {
+		if l != nil {
+			add(name, l.Listener.(descriptor))
+		}
 	}
 	add(fileHandover, p.handover)
 	if p.udp != nil {
@@ -398,8 +414,10 @@ func (e *Edge) withdraw() {
 // yield stops accepting and reading: the successor does from now on.
 func (e *Edge) yield(successor int) {
 	p := e.place
-	for _, l := range []*leavable{p.tcp, p.admin, p.loopback} {
-		l.Leave()
+	for _, l := range []*leavable{p.tcp, p.admin, p.loopback, p.health} {
+		if l != nil {
+			l.Leave()
+		}
 	}
 	p.mu.Lock()
 	inbox := p.inbox

@@ -30,7 +30,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	}
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	group := &run.Group{DrainTimeout: e.config.Drain.Requests + e.config.Drain.Upgraded}
+	group := &run.Group{DrainTimeout: e.config.Drain.Announce + e.config.Drain.Requests + e.config.Drain.Upgraded}
 	for _, part := range []run.Part{
 		{Name: "record", Run: e.recorder.Run},
 		{Name: "exchanges", Run: e.concluded},
@@ -47,6 +47,7 @@ func (e *Edge) Run(ctx context.Context) error {
 		{Name: "loopback", Run: func(ctx context.Context) error {
 			return serveLoopback(ctx, e.place.loopback, e.loopbackHandler(), e.logger)
 		}},
+		{Name: "health", Run: e.serveHealth},
 		{Name: "links", Run: e.links.Run},
 		{Name: "requests", Run: func(ctx context.Context) error { return serve(ctx, e.front.Server, e.limits.Listener(e.place.tcp)) }, Drain: e.drain},
 		{Name: "requests over HTTP/3", Run: e.serveHTTP3, Drain: e.drainHTTP3},

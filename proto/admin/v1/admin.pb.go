@@ -3781,7 +3781,7 @@ type ClusterEdge struct {
 	Links      int64  `protobuf:"varint,10,opt,name=links,proto3" json:"links,omitempty"`
 	// How many leases of it this edge knows.
 	Leases int64 `protobuf:"varint,11,opt,name=leases,proto3" json:"leases,omitempty"`
-	// How long ago it had read all of the change log, milliseconds; -1: it never has.
+	// How long ago it had read all of the change log when it last said so, milliseconds.
 	ChangeLagMs int64 `protobuf:"varint,12,opt,name=change_lag_ms,json=changeLagMs,proto3" json:"change_lag_ms,omitempty"`
 	// How long ago its heartbeat was written, as far as this edge knows, milliseconds; -1: never.
 	HeartbeatAgeMs int64 `protobuf:"varint,13,opt,name=heartbeat_age_ms,json=heartbeatAgeMs,proto3" json:"heartbeat_age_ms,omitempty"`
