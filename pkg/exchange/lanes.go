@@ -203,6 +203,9 @@ func (l *outLane) flush() error {
 
 // send sends b, and returns a block in its place: the same one if it is free again.
 func (l *outLane) send(b *block) (*block, error) {
+	if l.ended { // somebody else broke it off while this was being read
+		return b, errClosed()
+	}
 	b.place(l.offset)
 	if l.move.Wait != nil {
 		// Who was told to hurry sends unpaced.
