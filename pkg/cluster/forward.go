@@ -34,7 +34,7 @@ type Here interface {
 
 // Ways are the links to other edges; *Peers is one.
 type Ways interface {
-	Link(edge id.Edge) (tunnel.Link, bool)
+	Link(h Holding) (tunnel.Link, bool)
 }
 
 var (
@@ -119,7 +119,7 @@ func (f *Forwarder) elsewhere(tenant id.Tenant, site id.Site, stick string) *reg
 	var score uint64
 	turn := f.turn.Add(1)
 	for _, h := range f.members.Holders(tenant, site) {
-		way, ok := f.ways.Link(h.Edge)
+		way, ok := f.ways.Link(h)
 		if !ok || f.wasMissed(h) {
 			continue
 		}

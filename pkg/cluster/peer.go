@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,9 +49,11 @@ type PeersConfig struct {
 	// ResetKey lets peers of a process that died learn it from the next one at once (RFC 9000 §10.3); the same for all processes
 	// of an edge, and for no other edge.
 	ResetKey *[32]byte
-	Now      func() time.Time
-	Logger   *zap.Logger
-	Metrics  *metric.Registry
+	// ConnectionID is quiclink.Config's, for a socket that several processes share.
+	ConnectionID func() []byte
+	Now          func() time.Time
+	Logger       *zap.Logger
+	Metrics      *metric.Registry
 }
 
 // Peers are the links between this edge and the others. Every edge dials every other one: exchanges go only over links that their
@@ -62,10 +66,11 @@ type Peers struct {
 	listener    *quiclink.Listener
 	dialer      *quiclink.Dialer
 	relay       *relay
+	relaying    atomic.Int64 // exchanges of other edges that run now
 	gauge       *prometheus.GaugeVec
 
-	mu       sync.Mutex // guards all below
-	dialled  map[id.Edge]*peerLink
+	mu       sync.Mutex              // guards all below
+	dialled  map[id.Edge][]*peerLink // the newest last; those before it lead to processes that give their place to another
 	accepted map[*peerLink]struct{}
 	dialling map[id.Edge]*dialling
 	closed   bool
@@ -97,7 +102,7 @@ func NewPeers(ctx context.Context, cfg PeersConfig) (*Peers, error) {
 	_, _ = rand.Read(instance) // never fails: it ends the process instead
 	p := &Peers{
 		cfg: cfg, credentials: newCredentials(a, cfg.Members.Self()), instance: hex.EncodeToString(instance),
-		dialled: map[id.Edge]*peerLink{}, accepted: map[*peerLink]struct{}{}, dialling: map[id.Edge]*dialling{},
+		dialled: map[id.Edge][]*peerLink{}, accepted: map[*peerLink]struct{}{}, dialling: map[id.Edge]*dialling{},
 		gauge: cfg.Metrics.Gauge("sallyport_cluster_peer_links", "Links to and from other edges.", "direction"),
 	}
 	relayed := cfg.Metrics.Counter("sallyport_cluster_relayed_total", "Exchanges of other edges, by what became of them here.", "result")
@@ -105,7 +110,7 @@ func NewPeers(ctx context.Context, cfg PeersConfig) (*Peers, error) {
 	conf := quiclink.Config{ALPN: tunnel.ALPNPeer, Idle: peerIdle, KeepAlive: peerPing, Handshake: peerHandshake, MaxIncoming: peerStreams}
 	p.dialer = &quiclink.Dialer{Config: conf}
 	p.dialer.Config.MaxIncoming = 1 // nothing is sent the other way
-	conf.StatelessResetKey = cfg.ResetKey
+	conf.StatelessResetKey, conf.ConnectionID = cfg.ResetKey, cfg.ConnectionID
 	if p.listener, err = quiclink.NewListener(cfg.Socket, p.credentials.server(), conf); err != nil {
 		return nil, fmt.Errorf("cluster.listen: %w", err)
 	}
@@ -125,8 +130,8 @@ func (p *Peers) Run(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
 	links := make([]*peerLink, 0, len(p.dialled)+len(p.accepted))
-	for _, l := range p.dialled {
-		links = append(links, l)
+	for _, to := range p.dialled {
+		links = append(links, to...)
 	}
 	for l := range p.accepted {
 		links = append(links, l)
@@ -168,15 +173,28 @@ func (p *Peers) accept(ctx context.Context) error {
 	}
 }
 
-// Link is the link to a peer over which exchanges go; false while there is none.
-func (p *Peers) Link(edge id.Edge) (tunnel.Link, bool) {
+// Link is the link to a peer over which exchanges for what it holds go; false while there is none. While a process of the peer gives
+// its place to another one there are two: the new one is right once it has said that it holds the run.
+func (p *Peers) Link(h Holding) (tunnel.Link, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l := p.dialled[edge]
-	if l == nil {
+	to := p.dialled[h.Edge]
+	if len(to) == 0 {
 		return nil, false
 	}
-	return l.Link, true
+	for _, l := range slices.Backward(to) {
+		if l.holds(h) {
+			return l.Link, true
+		}
+	}
+	return to[0].Link, true
+}
+
+// linked reports whether there is a link to the edge.
+func (p *Peers) linked(edge id.Edge) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.dialled[edge]) > 0
 }
 
 // Tell sends changes to every peer that there is a link to, or from, and returns how many those are.
@@ -186,8 +204,8 @@ func (p *Peers) Tell(changes []change.Change) int {
 	for l := range p.accepted {
 		to[l.edge] = l
 	}
-	for edge, l := range p.dialled {
-		to[edge] = l
+	for edge, links := range p.dialled {
+		to[edge] = links[len(links)-1]
 	}
 	p.mu.Unlock()
 	for _, l := range to {
@@ -206,7 +224,7 @@ func (p *Peers) enter(l *peerLink) bool {
 	if l.accepted {
 		p.accepted[l] = struct{}{}
 	} else {
-		p.dialled[l.edge] = l
+		p.dialled[l.edge] = append(p.dialled[l.edge], l)
 	}
 	p.count()
 	return true
@@ -216,7 +234,8 @@ func (p *Peers) leave(l *peerLink) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.accepted, l)
-	if p.dialled[l.edge] == l {
+	p.dialled[l.edge] = slices.DeleteFunc(p.dialled[l.edge], func(o *peerLink) bool { return o == l })
+	if len(p.dialled[l.edge]) == 0 {
 		delete(p.dialled, l.edge)
 	}
 	p.count()

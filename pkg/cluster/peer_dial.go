@@ -84,13 +84,16 @@ func (p *Peers) keep(ctx context.Context, d *dialling) {
 			return
 		}
 		// Once for each time that it goes, not for each try.
-		if up || !said {
+		if (up || !said) && !errors.Is(err, errLeaving) {
 			p.cfg.Logger.Warn("no link to another edge", zap.String("edge", string(peer.ID)), zap.String("address", peer.Address), zap.Bool("was_up", up), zap.Error(err))
 		}
 		said = true
 		upFor := time.Duration(0)
 		if up {
 			upFor = time.Since(began)
+		}
+		if errors.Is(err, errLeaving) && upFor > time.Second {
+			continue // at once, and beside the old link
 		}
 		timer := time.NewTimer(backoff.Next(time.Now(), upFor, retryAfter(err)))
 		select {
@@ -112,7 +115,10 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// dialOnce opens a link and serves it until it ends; up says that there was one.
+// errLeaving says that the peer's process gives its place to another one: there is a new link to be had.
+var errLeaving = errors.New("the process at the other end gives its place to another")
+
+// dialOnce opens a link and returns when it has ended, or when a new one is to be opened beside it; up says that there was one.
 func (p *Peers) dialOnce(ctx context.Context, peer Peer) (up bool, err error) {
 	dialCtx, cancel := context.WithTimeout(ctx, 2*peerHandshake)
 	link, err := p.dialer.Dial(dialCtx, tunnel.Target{Address: peer.Address, ServerName: "edge.invalid", TLS: p.credentials.client(peer.ID)})
@@ -123,31 +129,39 @@ func (p *Peers) dialOnce(ctx context.Context, peer Peer) (up bool, err error) {
 	stop := context.AfterFunc(ctx, func() {
 		_ = link.Close(tunnel.Reason{Code: tunnel.ReasonGoodbye, Message: "not needed any more"})
 	})
-	defer stop()
-	l := &peerLink{Link: link, edge: peer.ID, out: make(chan *tunnelv1.PeerControl, peerQueue)}
+	l := &peerLink{Link: link, edge: peer.ID, out: make(chan *tunnelv1.PeerControl, peerQueue), leaving: make(chan struct{})}
 	in, err := p.greet(ctx, l)
+	over := make(chan error, 1)
+	if err == nil && !p.enter(l) {
+		err = errors.New("the edge stops")
+	}
+	if err == nil && !p.start(func() { over <- p.talk(l, in, stop) }) {
+		err = errors.New("the edge stops")
+	}
 	if err != nil {
+		stop()
+		p.leave(l)
 		_ = link.Close(tunnel.Reason{Code: tunnel.ReasonProtocol, Message: "no hello between edges"})
 		return false, err
 	}
-	if !p.enter(l) {
-		_ = link.Close(tunnel.Reason{Code: tunnel.ReasonShutdown, Message: "the edge stops"})
-		return false, errors.New("the edge stops")
-	}
-	p.cfg.Members.Linked(peer.ID, true)
-	defer func() {
-		p.leave(l)
-		p.cfg.Members.Linked(peer.ID, p.linked(peer.ID))
-	}()
-	l.changes(p.cfg.Pending())
 	p.cfg.Logger.Info("linked to another edge", zap.String("edge", string(peer.ID)), zap.String("address", peer.Address))
-	return true, p.converse(l, in)
+	select {
+	case err = <-over:
+		return true, err
+	case <-l.leaving:
+		return true, errLeaving
+	}
 }
 
-// linked reports whether there is a link to the edge.
-func (p *Peers) linked(edge id.Edge) bool {
-	_, ok := p.Link(edge)
-	return ok
+// talk serves a link that this edge dialled until it ends.
+func (p *Peers) talk(l *peerLink, in *bufio.Reader, stop func() bool) error {
+	defer stop()
+	p.cfg.Members.Linked(l.edge, true)
+	l.changes(p.cfg.Pending())
+	err := p.converse(l, in)
+	p.leave(l)
+	p.cfg.Members.Linked(l.edge, p.linked(l.edge))
+	return err
 }
 
 // greet opens the control stream and exchanges hellos.

@@ -2,6 +2,9 @@ package cluster
 
 import (
 	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/sallyport-dev/sallyport/pkg/change"
 	"github.com/sallyport-dev/sallyport/pkg/id"
@@ -11,6 +14,9 @@ import (
 
 // maxID bounds an identifier that a peer names, bytes.
 const maxID = 64
+
+// maxName bounds what a change names, bytes.
+const maxName = 320
 
 // hearing puts the announcements of one peer together from their parts.
 type hearing struct {
@@ -75,7 +81,7 @@ func readChanges(m *tunnelv1.PeerChanges) ([]change.Change, error) {
 				return nil, fmt.Errorf("change: %w: %w", err, wire.ErrProtocol)
 			}
 		}
-		if !printable(one.GetKind()) || !printable(one.GetId()) || c.Version < 0 {
+		if !printable(one.GetKind()) || !nameable(one.GetId()) || c.Version < 0 {
 			return nil, fmt.Errorf("change of kind %.20q: %w", one.GetKind(), wire.ErrProtocol)
 		}
 		out = append(out, c)
@@ -94,4 +100,9 @@ func printable(s string) bool {
 		}
 	}
 	return true
+}
+
+// nameable takes what a change may name: an identifier, or somebody's e-mail address, which may have any letters.
+func nameable(s string) bool {
+	return s != "" && len(s) <= maxName && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) })
 }

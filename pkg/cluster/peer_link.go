@@ -36,6 +36,36 @@ type peerLink struct {
 	accepted bool
 	control  tunnel.Stream
 	out      chan *tunnelv1.PeerControl
+	// leaving is closed when the peer says that its process gives its place to another one. Of a link that this edge dialled.
+	leaving chan struct{}
+	left    bool // that it has; the reader's alone
+
+	mu   sync.Mutex // guards held
+	held map[holdingKey]uint64
+}
+
+// heard notes what the process at the other end holds.
+func (l *peerLink) heard(a Announcement) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a.Full || l.held == nil {
+		l.held = map[holdingKey]uint64{}
+	}
+	for _, h := range a.Holdings {
+		if h.Links == 0 {
+			delete(l.held, h.key())
+		} else {
+			l.held[h.key()] = h.Generation
+		}
+	}
+}
+
+// holds reports whether the process at the other end said that it holds a run.
+func (l *peerLink) holds(h Holding) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	generation, ok := l.held[h.key()]
+	return ok && generation == h.Generation
 }
 
 func (p *Peers) hello() *tunnelv1.PeerControl {
@@ -159,6 +189,8 @@ func (p *Peers) exchanges(l *peerLink) {
 }
 
 func (p *Peers) exchange(ctx context.Context, s tunnel.Stream) {
+	p.relaying.Add(1)
+	defer p.relaying.Add(-1)
 	err := s.SetReadDeadline(time.Now().Add(peerHandshake))
 	kind, errKind := wire.ReadKind(s)
 	if err = errors.Join(err, errKind); err != nil {
@@ -197,6 +229,29 @@ func (p *Peers) converse(l *peerLink, in *bufio.Reader) error {
 	return l.Cause()
 }
 
+// Yield tells the peers that another process of this edge takes links from now on. The links that are here stay for what runs on
+// them.
+func (p *Peers) Yield() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.accepted {
+		l.send(&tunnelv1.PeerControl{Message: &tunnelv1.PeerControl_Goodbye{Goodbye: &tunnelv1.Goodbye{Code: tunnel.ReasonDrain}}})
+	}
+}
+
+// Drain waits until nothing of other edges runs here, or ctx ends. That nothing new comes is for Members to tell them, or Yield.
+func (p *Peers) Drain(ctx context.Context) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for p.relaying.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 func (l *peerLink) write() {
 	for {
 		select {
@@ -229,6 +284,7 @@ func (p *Peers) read(l *peerLink, in *bufio.Reader) error {
 				return err
 			}
 			if a != nil {
+				l.heard(*a)
 				p.cfg.Members.Announce(*a)
 			}
 		case *tunnelv1.PeerControl_Changes:
@@ -240,7 +296,11 @@ func (p *Peers) read(l *peerLink, in *bufio.Reader) error {
 		case *tunnelv1.PeerControl_Hello:
 			return fmt.Errorf("a second hello: %w", wire.ErrProtocol)
 		case *tunnelv1.PeerControl_Goodbye:
-			return nil
+			if l.accepted || l.left {
+				return fmt.Errorf("goodbye to one that dialled nothing, or twice: %w", wire.ErrProtocol)
+			}
+			l.left = true
+			close(l.leaving)
 		}
 	}
 }

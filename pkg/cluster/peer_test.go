@@ -34,21 +34,25 @@ type edgeNode struct {
 	peers     *Peers
 	forwarder *Forwarder
 	heard     chan []change.Change
-	pending   []change.Change
 	stop      func()
 }
 
-func startEdgeNode(t testing.TB, name id.Edge, authority AuthorityStore, pending ...change.Change) *edgeNode {
+func startEdgeNode(t testing.TB, name id.Edge, authority AuthorityStore, pending ...func() []change.Change) *edgeNode {
 	t.Helper()
 	socket, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &edgeNode{members: NewMembers(name), registry: registry.New(registry.Config{}), heard: make(chan []change.Change, 64), pending: pending}
+	n := &edgeNode{members: NewMembers(name), registry: registry.New(registry.Config{}), heard: make(chan []change.Change, 64)}
 	n.peers, err = NewPeers(t.Context(), PeersConfig{
 		Members: n.members, Authority: authority, Socket: socket, Local: n.registry,
 		Changed: func(_ id.Edge, c []change.Change) { n.heard <- c },
-		Pending: func() []change.Change { return n.pending },
+		Pending: func() (all []change.Change) {
+			for _, p := range pending {
+				all = append(all, p()...)
+			}
+			return all
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -99,8 +103,7 @@ func until(t testing.TB, m *Members, what string, true func() bool) {
 func linked(t testing.TB, from, to *edgeNode) {
 	t.Helper()
 	until(t, from.members, "a link", func() bool {
-		_, ok := from.peers.Link(to.members.Self())
-		return ok
+		return from.peers.linked(to.members.Self())
 	})
 }
 
@@ -320,13 +323,13 @@ func TestTheHopEndsWithEitherSide(t *testing.T) {
 		t.Errorf("it ended with %v", err)
 	}
 	<-ended
-	until(t, east.members, "the peer to be gone", func() bool { _, ok := east.peers.Link("west"); return !ok })
+	until(t, east.members, "the peer to be gone", func() bool { return !east.peers.linked("west") })
 }
 
 func TestChangesReachEveryPeer(t *testing.T) {
 	store := &memoryAuthority{}
 	pending := change.Change{Tenant: "maple", Kind: change.User, ID: "usr_9"}
-	east, west, north := startEdgeNode(t, "east", store, pending), startEdgeNode(t, "west", store), startEdgeNode(t, "north", store)
+	east, west, north := startEdgeNode(t, "east", store, func() []change.Change { return []change.Change{pending} }), startEdgeNode(t, "west", store), startEdgeNode(t, "north", store)
 	introduce(east, west, north)
 	for _, pair := range [][2]*edgeNode{{east, west}, {east, north}, {west, east}, {north, east}} {
 		linked(t, pair[0], pair[1])
@@ -390,4 +393,51 @@ func TestARequestWaitsForTheFirstLinkAnywhere(t *testing.T) {
 	if err := <-picked; err != nil {
 		t.Error(err)
 	}
+}
+
+// A process that gives its place to a successor keeps what runs on its links, while its peers open new ones.
+func TestAPlaceIsHandedOnUnderWhatRuns(t *testing.T) {
+	store := &memoryAuthority{}
+	east, west := startEdgeNode(t, "east", store), startEdgeNode(t, "west", store)
+	goOn := make(chan struct{})
+	connector(t, west, "con_1", 7, handler(func(_ context.Context, _ *exchange.Incoming, out *exchange.Answer) {
+		_ = out.Head(wire.ResponseHead{Status: 200, ContentLength: -1})
+		_, _ = io.WriteString(out, "before ")
+		_ = out.Flush()
+		<-goOn
+		_, _ = io.WriteString(out, "and after")
+		_ = out.End(nil)
+	}))
+	introduce(east, west)
+	linked(t, east, west)
+	resp, _, err := ask(t, east, limited(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if _, err := io.ReadFull(resp.Body, make([]byte, len("before "))); err != nil {
+		t.Fatal(err)
+	}
+	run := Holding{Tenant: "maple", Site: "main", Connector: "con_1", Edge: "west", Generation: 7}
+	old, _ := east.peers.Link(run)
+	west.peers.Yield()
+	until(t, east.members, "a new link", func() bool {
+		now, ok := east.peers.Link(run)
+		return ok && now != old
+	})
+	select {
+	case <-old.Done():
+		t.Error("the old link is gone")
+	default:
+	}
+	draining, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if west.peers.Drain(draining); draining.Err() == nil {
+		t.Error("drained while something runs")
+	}
+	close(goOn)
+	if rest, err := io.ReadAll(resp.Body); err != nil || string(rest) != "and after" {
+		t.Errorf("%q, %v", rest, err)
+	}
+	west.peers.Drain(limited(t))
 }

@@ -44,6 +44,7 @@ type place struct {
 	tcp, admin, loopback *leavable
 	health               *leavable        // nil where none is configured
 	udp                  *udpshare.Socket // nil when QUIC is off
+	peers                *peerSocket      // nil for an edge that is alone
 	handover             *net.UnixListener
 
 	claim  *handover.Claim // nil when no edge ran before
@@ -139,9 +140,12 @@ func (e *Edge) openPlace(ctx context.Context) (err error) {
 	}
 	if udp != nil {
 		p.udp = udpshare.New(udp, udpshare.NewEpoch())
-		if err := e.relay(given); err != nil {
+		if err := e.relay(p.udp, relayPrefix, given); err != nil {
 			return err
 		}
+	}
+	if p.peers, err = e.openPeerSocket(ctx, given); err != nil {
+		return err
 	}
 	if p.loopback, err = inherit(given, fileLoopback, e.config.Loopback); err != nil {
 		return err
@@ -214,11 +218,11 @@ func inheritUDP(f *os.File) (*net.UDPConn, error) {
 }
 
 // relay prepares to pass packets on to the processes that still finish, the newest first.
-func (e *Edge) relay(given handover.Files) error {
+func (e *Edge) relay(from *udpshare.Socket, prefix string, given handover.Files) error {
 	names := slices.Sorted(maps.Keys(given))
 	older := 0
 	for _, name := range names {
-		text, ok := strings.CutPrefix(name, relayPrefix)
+		text, ok := strings.CutPrefix(name, prefix)
 		if !ok {
 			continue
 		}
@@ -239,7 +243,7 @@ func (e *Edge) relay(given handover.Files) error {
 		if err != nil {
 			return err
 		}
-		e.place.udp.Relay(epoch, conn)
+		from.Relay(epoch, conn)
 	}
 	return nil
 }
@@ -307,6 +311,7 @@ func (p *place) take(ctx context.Context) error {
 	if p.udp != nil {
 		p.udp.Begin()
 	}
+	p.peers.begin()
 	return nil
 }
 
@@ -338,6 +343,7 @@ func (p *place) Close(why error) error {
 	if p.udp != nil {
 		faults = append(faults, p.udp.Close())
 	}
+	faults = append(faults, p.peers.close())
 	if p.handover != nil {
 		faults = append(faults, p.handover.Close())
 	}
@@ -378,6 +384,9 @@ func (e *Edge) offer() (files handover.Files, err error) {
 			err = p.openInbox(files)
 		}
 	}
+	if err == nil {
+		err = p.peers.offer(files)
+	}
 	if err != nil {
 		files.Close()
 		return nil, err
@@ -409,6 +418,7 @@ func (e *Edge) withdraw() {
 		_ = p.inbox.Close()
 		p.inbox = nil
 	}
+	p.peers.withdraw()
 }
 
 // yield stops accepting and reading: the successor does from now on.
@@ -424,6 +434,9 @@ func (e *Edge) yield(successor int) {
 	p.mu.Unlock()
 	if p.udp != nil && inbox != nil {
 		p.udp.Yield(inbox)
+	}
+	if p.peers.yield(); e.peers != nil {
+		e.peers.Yield()
 	}
 	e.notifier.MainPID(successor)
 	e.logger.Info("the place is the successor's: finishing what is here", zap.Int("successor", successor))

@@ -73,10 +73,12 @@ func (r *Registry) PickRun(tenant id.Tenant, siteID id.Site, connector id.Connec
 	}
 	var able []*member
 	for _, m := range s.members {
-		if m.Connector == connector && m.Generation == generation && m.takes() {
+		if m.Connector == connector && m.Generation == generation && m.alive() {
 			able = append(able, m)
 		}
 	}
+	// One that is given up still serves what comes: better that than nothing, for who chose it knows no other yet.
+	able = prefer(able, (*member).takes)
 	m, _ := r.best(s, able)
 	return m, m != nil
 }
