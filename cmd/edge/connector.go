@@ -116,10 +116,11 @@ func (p *program) connectorRevoke() *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke CONNECTOR", Short: "End a connector for good; its links are cut within seconds", Args: cobra.ExactArgs(1),
 		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, args []string) error {
-			if _, err := p.client().RevokeConnector(cmd.Context(), &adminv1.RevokeConnectorRequest{Tenant: tenant, Connector: args[0]}); err != nil {
+			resp, err := p.client().RevokeConnector(cmd.Context(), &adminv1.RevokeConnectorRequest{Tenant: tenant, Connector: args[0]})
+			if err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is revoked\n", printable(args[0]))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is revoked%s\n", printable(args[0]), pending(resp.How))
 			return err
 		}),
 	}

@@ -32,3 +32,11 @@ func (p *program) keyCommand() *cobra.Command {
 	rotate.Flags().BoolVar(&req.Emergency, "emergency", false, "withdraw the old keys at once")
 	return noun("key", "Signing keys", rotate)
 }
+
+// pending says what an operator must know of a revocation that the store has not been told of.
+func pending(how *adminv1.Revocation) string {
+	if !how.GetPending() {
+		return ""
+	}
+	return fmt.Sprintf(" here and on %d other edges that can be reached; the store does not answer, and will be told", how.GetEdges())
+}

@@ -44,10 +44,11 @@ func (p *program) userSwitch(use, short string, disabled bool) *cobra.Command {
 		Use: use + " E-MAIL", Short: short, Args: cobra.ExactArgs(1),
 		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, args []string) error {
 			req := &adminv1.SetUserDisabledRequest{Tenant: tenant, Email: args[0], Disabled: disabled}
-			if _, err := p.client().SetUserDisabled(cmd.Context(), req); err != nil {
+			resp, err := p.client().SetUserDisabled(cmd.Context(), req)
+			if err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %sd\n", printable(args[0]), use)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %sd%s\n", printable(args[0]), use, pending(resp.How))
 			return err
 		}),
 	}
@@ -85,10 +86,11 @@ func (p *program) sessionCommand() *cobra.Command {
 	revoke := &cobra.Command{
 		Use: "revoke SESSION", Short: "End a login on every host; what it has open is cut", Args: cobra.ExactArgs(1),
 		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, args []string) error {
-			if _, err := p.client().RevokeSession(cmd.Context(), &adminv1.RevokeSessionRequest{Tenant: tenant, Session: args[0]}); err != nil {
+			resp, err := p.client().RevokeSession(cmd.Context(), &adminv1.RevokeSessionRequest{Tenant: tenant, Session: args[0]})
+			if err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is over\n", printable(args[0]))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is over%s\n", printable(args[0]), pending(resp.How))
 			return err
 		}),
 	}
@@ -144,10 +146,11 @@ func (p *program) tokenRevoke() *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke TOKEN", Short: "End a token; what it has open is cut", Args: cobra.ExactArgs(1),
 		RunE: p.inTenant(func(cmd *cobra.Command, tenant string, args []string) error {
-			if _, err := p.client().RevokeToken(cmd.Context(), &adminv1.RevokeTokenRequest{Tenant: tenant, Token: args[0]}); err != nil {
+			resp, err := p.client().RevokeToken(cmd.Context(), &adminv1.RevokeTokenRequest{Tenant: tenant, Token: args[0]})
+			if err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is revoked\n", printable(args[0]))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is revoked%s\n", printable(args[0]), pending(resp.How))
 			return err
 		}),
 	}

@@ -85,7 +85,10 @@ type Config struct {
 	// Log, where set, says how far copies can be believed; without it the store is asked for whatever is older than 30 s.
 	Log Log
 	// Grace is how long copies stand in for a store that is away, counted from the last time that the log was read.
-	Grace   time.Duration
+	Grace time.Duration
+	// Revoked reports whether a session, user (by id or e-mail address) or token is revoked although the store may not say so yet; nil:
+	// nothing is.
+	Revoked func(tenant id.Tenant, kind change.Kind, name string) bool
 	Now     func() time.Time
 	Logger  *zap.Logger
 	Metrics *metric.Registry
@@ -119,6 +122,9 @@ func New(cfg Config) *Access {
 	}
 	if cfg.Metrics == nil {
 		cfg.Metrics = metric.New()
+	}
+	if cfg.Revoked == nil {
+		cfg.Revoked = func(id.Tenant, change.Kind, string) bool { return false }
 	}
 	a := &Access{
 		cfg:        cfg,

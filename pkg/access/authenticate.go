@@ -193,6 +193,10 @@ func (a *Access) recheck(ctx context.Context, who Identity, t tenant.Tenant) err
 		return err
 	}
 	switch {
+	case who.login != nil && a.revokedLogin(who.login):
+		return errStranger
+	case who.machine != nil && a.revokedMachine(who.machine):
+		return errBadToken
 	case who.login != nil:
 		l, err := a.login(ctx, who.login.key)
 		if err == nil && (l.session.ID != who.login.session.ID || l.user.ID != who.login.user.ID) {

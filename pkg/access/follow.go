@@ -28,6 +28,10 @@ func (a *Access) follow(f Follower) {
 	})
 }
 
+// Apply acts on a change that did not come by the follower: another edge says so, or the store cannot be told (Config.Revoked). What ctx
+// leaves no time to look up does not hold.
+func (a *Access) Apply(ctx context.Context, c change.Change) error { return a.changed(ctx, c) }
+
 func (a *Access) changed(ctx context.Context, c change.Change) error {
 	switch c.Kind {
 	case change.Session:
@@ -60,9 +64,10 @@ func (a *Access) sessionChanged(ctx context.Context, t id.Tenant, s id.Session) 
 }
 
 func (a *Access) userChanged(ctx context.Context, t id.Tenant, u id.User) {
-	a.logins.drop(func(k loginKey) bool { return k.tenant == t }, func(l *login) bool { return l.user.ID == u })
+	is := func(l *login) bool { return l.user.ID == u || l.user.Email == string(u) } // who cannot look up names an address
+	a.logins.drop(func(k loginKey) bool { return k.tenant == t }, is)
 	a.assertions.drop(func(k assertionKey) bool { return k.tenant == t && k.principal == string(u) })
-	a.recheckPeople(ctx, t, func(l *login) bool { return l.user.ID == u })
+	a.recheckPeople(ctx, t, is)
 }
 
 // recheckPeople ends the leases of matching logins that do not hold any more. What cannot be read does not hold.

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sallyport-dev/sallyport/pkg/change"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/identity"
@@ -74,12 +75,22 @@ func (a *Access) login(ctx context.Context, k loginKey) (*login, error) {
 		if err != nil {
 			return nil, err
 		}
+		if a.revokedLogin(l) {
+			break
+		}
 		if l.live(a.cfg.Now()) {
 			return l, nil
 		}
 		a.logins.forget(k)
 	}
 	return nil, errStranger
+}
+
+// revokedLogin is for what the store may not know yet.
+func (a *Access) revokedLogin(l *login) bool {
+	t := l.key.tenant
+	return a.cfg.Revoked(t, change.Session, string(l.session.ID)) || a.cfg.Revoked(t, change.User, string(l.user.ID)) ||
+		a.cfg.Revoked(t, change.User, l.user.Email)
 }
 
 func (a *Access) readLogin(ctx context.Context, k loginKey, before *login) (*login, error) {

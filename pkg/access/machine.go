@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sallyport-dev/sallyport/pkg/change"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/log"
@@ -55,10 +56,14 @@ func (a *Access) machine(ctx context.Context, raw string, t tenant.Tenant) (*mac
 	if err != nil {
 		return nil, err
 	}
-	if !m.live(a.cfg.Now()) {
+	if !m.live(a.cfg.Now()) || a.revokedMachine(m) {
 		return nil, errBadToken
 	}
 	return m, nil
+}
+
+func (a *Access) revokedMachine(m *machine) bool {
+	return a.cfg.Revoked(m.key.tenant, change.Token, string(m.record.ID))
 }
 
 func (a *Access) readMachine(ctx context.Context, k machineKey, raw string, t tenant.Tenant, before *machine) (*machine, error) {

@@ -50,6 +50,8 @@ type Config struct {
 	Inviter    Inviter
 	Minter     Minter
 	Rotator    Rotator
+	// Revoker is for when the store is away; nil: nothing is revoked then.
+	Revoker Revoker
 	// Mail is nil when no mail server is configured; what needs it says so then.
 	Mail  Sender
 	Texts mail.Texts

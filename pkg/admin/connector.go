@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sallyport-dev/sallyport/pkg/change"
 	"github.com/sallyport-dev/sallyport/pkg/enroll"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/log"
@@ -54,21 +55,25 @@ func (s *Service) ThawConnector(ctx context.Context, t id.Tenant, c id.Connector
 }
 
 // RevokeConnector ends a connector for good; its links are cut within seconds.
-func (s *Service) RevokeConnector(ctx context.Context, t id.Tenant, c id.Connector) error {
-	if err := s.Connectors.RevokeConnector(ctx, t, c, s.Now()); err != nil {
-		return err
+func (s *Service) RevokeConnector(ctx context.Context, t id.Tenant, c id.Connector) (Revoked, error) {
+	how, err := s.revoke(ctx, change.Change{Tenant: t, Kind: change.Connector, ID: string(c)}, func(ctx context.Context) error {
+		return s.Connectors.RevokeConnector(ctx, t, c, s.Now())
+	})
+	if err == nil {
+		s.done("connector revoke", t, log.Connector(c), zap.Bool("pending", how.Pending))
 	}
-	s.done("connector revoke", t, log.Connector(c))
-	return nil
+	return how, err
 }
 
 // RevokeSession ends a person's login on every host.
-func (s *Service) RevokeSession(ctx context.Context, t id.Tenant, ses id.Session) error {
-	if err := s.Sessions.Revoke(ctx, t, ses, s.Now()); err != nil {
-		return err
+func (s *Service) RevokeSession(ctx context.Context, t id.Tenant, ses id.Session) (Revoked, error) {
+	how, err := s.revoke(ctx, change.Change{Tenant: t, Kind: change.Session, ID: string(ses)}, func(ctx context.Context) error {
+		return s.Sessions.Revoke(ctx, t, ses, s.Now())
+	})
+	if err == nil {
+		s.done("session revoke", t, log.Session(ses), zap.String("by", "operator"), zap.Bool("pending", how.Pending))
 	}
-	s.done("session revoke", t, log.Session(ses), zap.String("by", "operator"))
-	return nil
+	return how, err
 }
 
 func (s *Service) pin() string {

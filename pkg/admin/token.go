@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sallyport-dev/sallyport/pkg/change"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/session"
@@ -61,12 +62,14 @@ func (s *Service) ListTokens(ctx context.Context, t id.Tenant) ([]token.ServiceT
 }
 
 // RevokeToken ends a service token; what it has open is cut within seconds.
-func (s *Service) RevokeToken(ctx context.Context, t id.Tenant, tok id.Token) error {
-	if err := s.Tokens.RevokeServiceToken(ctx, t, tok, s.Now()); err != nil {
-		return err
+func (s *Service) RevokeToken(ctx context.Context, t id.Tenant, tok id.Token) (Revoked, error) {
+	how, err := s.revoke(ctx, change.Change{Tenant: t, Kind: change.Token, ID: string(tok)}, func(ctx context.Context) error {
+		return s.Tokens.RevokeServiceToken(ctx, t, tok, s.Now())
+	})
+	if err == nil {
+		s.done("token revoke", t, zap.String("token", string(tok)), zap.Bool("pending", how.Pending))
 	}
-	s.done("token revoke", t, zap.String("token", string(tok)))
-	return nil
+	return how, err
 }
 
 // ListSessions lists a clinic's live logins with the address of whom each belongs to.

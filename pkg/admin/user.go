@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sallyport-dev/sallyport/pkg/change"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/identity"
@@ -57,11 +58,24 @@ func (s *Service) ListUsers(ctx context.Context, t id.Tenant) ([]identity.User, 
 }
 
 // SetUserDisabled locks a person out, which ends their sessions at once, or lets them in again.
-func (s *Service) SetUserDisabled(ctx context.Context, t id.Tenant, rawEmail string, disabled bool) error {
+func (s *Service) SetUserDisabled(ctx context.Context, t id.Tenant, rawEmail string, disabled bool) (Revoked, error) {
 	email, err := identity.CanonicalEmail(rawEmail)
 	if err != nil {
-		return fault.New(fault.Invalid, "e-mail address %q: %s", rawEmail, err)
+		return Revoked{}, fault.New(fault.Invalid, "e-mail address %q: %s", rawEmail, err)
 	}
+	write := func(ctx context.Context) error { return s.setDisabled(ctx, t, email, disabled) }
+	if !disabled {
+		return Revoked{}, write(ctx)
+	}
+	// Without the store nobody knows whose address it is; who is signed in has it with them.
+	how, err := s.revoke(ctx, change.Change{Tenant: t, Kind: change.User, ID: email}, write)
+	if err == nil && how.Pending {
+		s.done("user disable", t, zap.Bool("pending", true))
+	}
+	return how, err
+}
+
+func (s *Service) setDisabled(ctx context.Context, t id.Tenant, email string, disabled bool) error {
 	u, err := s.Identity.UserByEmail(ctx, t, email)
 	if err != nil {
 		return err

@@ -56,8 +56,9 @@ func (s *Server) ThawConnector(ctx context.Context, r *adminv1.ThawConnectorRequ
 
 // RevokeConnector implements the API.
 func (s *Server) RevokeConnector(ctx context.Context, r *adminv1.RevokeConnectorRequest) (*adminv1.RevokeConnectorResponse, error) {
-	if err := s.admin.RevokeConnector(ctx, id.Tenant(r.Tenant), id.Connector(r.Connector)); err != nil {
+	how, err := s.admin.RevokeConnector(ctx, id.Tenant(r.Tenant), id.Connector(r.Connector))
+	if err != nil {
 		return nil, err
 	}
-	return &adminv1.RevokeConnectorResponse{}, nil
+	return &adminv1.RevokeConnectorResponse{How: revocation(how)}, nil
 }

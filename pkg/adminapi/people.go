@@ -35,10 +35,11 @@ func (s *Server) ListUsers(ctx context.Context, r *adminv1.ListUsersRequest) (*a
 
 // SetUserDisabled implements the API.
 func (s *Server) SetUserDisabled(ctx context.Context, r *adminv1.SetUserDisabledRequest) (*adminv1.SetUserDisabledResponse, error) {
-	if err := s.admin.SetUserDisabled(ctx, id.Tenant(r.Tenant), r.Email, r.Disabled); err != nil {
+	how, err := s.admin.SetUserDisabled(ctx, id.Tenant(r.Tenant), r.Email, r.Disabled)
+	if err != nil {
 		return nil, err
 	}
-	return &adminv1.SetUserDisabledResponse{}, nil
+	return &adminv1.SetUserDisabledResponse{How: revocation(how)}, nil
 }
 
 // TestMail implements the API.
@@ -67,10 +68,11 @@ func (s *Server) ListSessions(ctx context.Context, r *adminv1.ListSessionsReques
 
 // RevokeSession implements the API.
 func (s *Server) RevokeSession(ctx context.Context, r *adminv1.RevokeSessionRequest) (*adminv1.RevokeSessionResponse, error) {
-	if err := s.admin.RevokeSession(ctx, id.Tenant(r.Tenant), id.Session(r.Session)); err != nil {
+	how, err := s.admin.RevokeSession(ctx, id.Tenant(r.Tenant), id.Session(r.Session))
+	if err != nil {
 		return nil, err
 	}
-	return &adminv1.RevokeSessionResponse{}, nil
+	return &adminv1.RevokeSessionResponse{How: revocation(how)}, nil
 }
 
 func tokenMessage(t token.ServiceToken) *adminv1.Token {
@@ -100,8 +102,9 @@ func (s *Server) ListTokens(ctx context.Context, r *adminv1.ListTokensRequest) (
 
 // RevokeToken implements the API.
 func (s *Server) RevokeToken(ctx context.Context, r *adminv1.RevokeTokenRequest) (*adminv1.RevokeTokenResponse, error) {
-	if err := s.admin.RevokeToken(ctx, id.Tenant(r.Tenant), id.Token(r.Token)); err != nil {
+	how, err := s.admin.RevokeToken(ctx, id.Tenant(r.Tenant), id.Token(r.Token))
+	if err != nil {
 		return nil, err
 	}
-	return &adminv1.RevokeTokenResponse{}, nil
+	return &adminv1.RevokeTokenResponse{How: revocation(how)}, nil
 }

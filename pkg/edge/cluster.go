@@ -9,11 +9,13 @@ import (
 
 	"github.com/sallyport-dev/sallyport/pkg/build"
 	"github.com/sallyport-dev/sallyport/pkg/cluster"
+	"github.com/sallyport-dev/sallyport/pkg/id"
+	"github.com/sallyport-dev/sallyport/pkg/proxy"
 	"github.com/sallyport-dev/sallyport/pkg/wire"
 )
 
 // assembleCluster makes this edge one of several; without cluster.listen it is alone, and members and heart are nil.
-func (e *Edge) assembleCluster(context.Context) error {
+func (e *Edge) assembleCluster(ctx context.Context) error {
 	c := e.config.Cluster
 	if !c.Enabled() {
 		return nil
@@ -33,6 +35,9 @@ func (e *Edge) assembleCluster(context.Context) error {
 			ID: name, Address: address, URL: e.url(), Share: c.Weight, Software: build.Version(), Protocol: wire.Version,
 		},
 	})
+	if err := e.assemblePeers(ctx, name); err != nil {
+		return err
+	}
 	e.logger.Info("one of several edges", zap.String("edge", string(name)), zap.String("address", address))
 	return nil
 }
@@ -41,6 +46,48 @@ func (e *Edge) assembleCluster(context.Context) error {
 func (e *Edge) behind() time.Duration {
 	since, _ := e.follower.Silence()
 	return since
+}
+
+// assemblePeers opens the way from and to the other edges.
+func (e *Edge) assemblePeers(ctx context.Context, name id.Edge) error {
+	reset, err := e.sealer.MAC("cluster/quic/reset/"+string(name), nil)
+	if err != nil {
+		return err
+	}
+	e.peers, err = cluster.NewPeers(ctx, cluster.PeersConfig{
+		Members: e.members, Authority: e.store.Authority(), Socket: e.place.peers.udp, ConnectionID: e.place.peers.udp.Epoch().ConnectionID,
+		ResetKey: (*[32]byte)(reset), Local: e.registry, Changed: e.revoker.Heard, Pending: e.revoker.Pending, Logger: e.logger, Metrics: e.metrics,
+	})
+	return err
+}
+
+// picker is what chooses the link for a request.
+func (e *Edge) picker() proxy.Picker {
+	if e.peers == nil {
+		return e.registry
+	}
+	return cluster.NewForwarder(e.registry, e.members, e.peers, e.metrics)
+}
+
+// runPeers links this edge to the others until ctx ends.
+func (e *Edge) runPeers(ctx context.Context) error {
+	if e.peers == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return e.peers.Run(ctx)
+}
+
+// drainPeers waits for what runs here for other edges.
+func (e *Edge) drainPeers(ctx context.Context) {
+	if e.peers == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(e.cut, cancel)
+	defer stop()
+	e.peers.Drain(ctx)
 }
 
 // url is where connectors reach this edge.

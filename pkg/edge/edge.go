@@ -22,6 +22,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/cluster"
 	"github.com/sallyport-dev/sallyport/pkg/control/controlserver"
 	"github.com/sallyport-dev/sallyport/pkg/guard"
+	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/login"
 	"github.com/sallyport-dev/sallyport/pkg/mail"
 	"github.com/sallyport-dev/sallyport/pkg/metric"
@@ -76,6 +77,8 @@ type Edge struct {
 
 	// The other edges; nil where this one is alone.
 	members *cluster.Members
+	peers   *cluster.Peers
+	revoker *cluster.Revoker // never nil
 	heart   *cluster.Heart
 
 	// How it ends.
@@ -99,7 +102,7 @@ func New(ctx context.Context, config Config, logger *zap.Logger) (*Edge, error) 
 	e.reloader.edge, e.reloader.running = e, config
 	e.reloader.results = e.metrics.Counter("sallyport_config_reload_total", "Times that the configuration was read again and had changed, by what became of it.", "result")
 	for _, step := range []func(context.Context) error{
-		e.askForPlace, e.openStore, e.openPort, e.openMail, e.assembleTunnel, e.assembleCluster, e.assembleRequests, e.follow,
+		e.askForPlace, e.openStore, e.openPort, e.openMail, e.assembleRevoker, e.assembleTunnel, e.assembleCluster, e.assembleRequests, e.follow,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, e.close(err))
@@ -169,6 +172,7 @@ func (e *Edge) assembleTunnel(context.Context) error {
 	e.registry = registry.New(registry.Config{Alarm: e.freeze, Presence: e.config.Cluster.Enabled(), Logger: e.logger, Metrics: e.metrics})
 	e.control = controlserver.New(controlserver.Config{
 		Keyring: e.keyring, Enroll: e.store.Enroll(), Registry: e.registry, Ingress: e.store.Ingress(), Logger: e.logger, Metrics: e.metrics,
+		Revoked: func(t id.Tenant, c id.Connector) bool { return e.revoker.Banned(t, change.Connector, string(c)) },
 	})
 	if err := e.control.SetEdges(e.config.edges()); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/access"
 	"github.com/sallyport-dev/sallyport/pkg/admin"
 	"github.com/sallyport-dev/sallyport/pkg/change"
+	"github.com/sallyport-dev/sallyport/pkg/cluster"
 	"github.com/sallyport-dev/sallyport/pkg/control/controlserver"
 	"github.com/sallyport-dev/sallyport/pkg/enroll"
 	"github.com/sallyport-dev/sallyport/pkg/identity/emailotp"
@@ -30,9 +31,9 @@ func (e *Edge) assembleRequests(context.Context) (err error) {
 	e.access = access.New(access.Config{
 		Keys: e.keyring, Sessions: e.store.Sessions(), Services: e.store.Services(), Users: e.store.Identity(),
 		Apps: e.store.Tenants(), Recorder: e.recorder, Follower: e.follower, Log: e.log(), Grace: e.config.Cluster.Grace,
-		Logger: e.logger, Metrics: e.metrics,
+		Revoked: e.revoker.Banned, Logger: e.logger, Metrics: e.metrics,
 	})
-	e.proxy = proxy.New(proxy.Config{Registry: e.registry, Pages: e.pages, Logger: e.logger, Metrics: e.metrics})
+	e.proxy = proxy.New(proxy.Config{Registry: e.picker(), Pages: e.pages, Logger: e.logger, Metrics: e.metrics})
 	e.port, e.tunnel = e.config.port(e.Addr()), e.tunnelHost()
 	e.refused = e.metrics.Counter("sallyport_edge_refused_total", "Requests refused for their form, by reason.", "reason")
 	e.requests = e.metrics.Counter("sallyport_edge_requests_total", "Requests that arrived, by version of HTTP.", "version")
@@ -73,6 +74,7 @@ func (e *Edge) follow(ctx context.Context) error {
 	e.follower.Subscribe("routes", []change.Kind{change.Tenant, change.App}, func(ctx context.Context, _ []change.Change) error {
 		return e.routes.Reload(ctx, e.store.Tenants(), e.config.Host)
 	})
+	e.follower.Subscribe("revocations", cluster.Revocable(), e.revoker.Follow)
 	e.follower.Subscribe("control", controlserver.Follows(), e.control.Follow)
 	if err := e.follower.Begin(ctx); err != nil {
 		return err
@@ -97,7 +99,7 @@ func (e *Edge) admin() *admin.Service {
 	}
 	return admin.New(admin.Config{
 		Tenants: e.store.Tenants(), Identity: e.store.Identity(), Sessions: e.store.Sessions(), Tokens: e.store.Services(),
-		Connectors: e.store.Enroll(), Inviter: enroll.NewService(e.store.Enroll(), time.Now), Minter: e.keyring, Texts: mail.English(),
+		Connectors: e.store.Enroll(), Inviter: enroll.NewService(e.store.Enroll(), time.Now), Minter: e.keyring, Rotator: e.keyring, Revoker: e.revoker, Texts: mail.English(),
 		Links: e.registry, Rules: e.store.Ingress(), Running: e.control, Edges: edges, Schema: e.store.Schema, EdgeHost: e.config.Host, EdgeURL: e.url(), Port: port,
 		CAPin: func() string { return e.certs.Pin(e.config.Host) }, Mail: &e.mailer, Logger: e.logger,
 	})

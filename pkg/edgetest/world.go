@@ -43,6 +43,8 @@ type Options struct {
 	Preset string
 	// EdgeDir, if set, is given the path of the edge's state directory before there is one.
 	EdgeDir func(path string)
+	// Store is a PostgreSQL; "" is SQLite. On one, the edge is called east, others may follow (AddEdge), and connectors stay with it.
+	Store string
 	// NoConnector leaves the connector enrolled and not started.
 	NoConnector bool
 }
@@ -57,6 +59,7 @@ type World struct {
 	Edge      *Process
 	Connector *Process
 	bin       string
+	opt       Options
 	signIns   int
 }
 
@@ -64,11 +67,11 @@ type World struct {
 // up. Everything ends with the test.
 func Start(t testing.TB, opt Options) *World {
 	t.Helper()
-	w := &World{t: t, Dir: t.TempDir(), bin: programs(t), Port: freePort(t), Mail: StartSink(t)}
+	w := &World{t: t, Dir: t.TempDir(), bin: programs(t), Port: freePort(t), Mail: StartSink(t), opt: opt}
 	if opt.EdgeDir != nil {
 		opt.EdgeDir(w.path("edge"))
 	}
-	w.writeEdge(opt)
+	w.writeEdge(opt, "east")
 	w.Admin("init")
 	w.Edge = startProcess(t, "edge", filepath.Join(w.bin, "edge"), "serve", "--config", w.path("edge.yaml"))
 	w.Wait("the edge to answer", func() error { _, err := w.Try("tenant", "list"); return err })
@@ -90,7 +93,12 @@ func Start(t testing.TB, opt Options) *World {
 	return w
 }
 
-func (w *World) writeEdge(opt Options) {
+func (w *World) writeEdge(opt Options, name string) {
+	several := ""
+	if opt.Store != "" {
+		several = fmt.Sprintf("store: %q\ncluster: {edge: %s, listen: 127.0.0.1:%d}\nedges: [{url: \"https://%s:%d\"}]\n",
+			opt.Store, name, freePort(w.t), edgeOwn, w.Port)
+	}
 	w.write("edge.yaml", fmt.Sprintf(`state_dir: %s
 host: %s
 listen: 127.0.0.1:%d
@@ -98,7 +106,7 @@ quic: %t
 loopback: 127.0.0.1:0
 drain: {upgraded: 20s}
 mail: {host: localhost, port: %d, from: signin@maple.example, ca_file: %s}
-`, w.path("edge"), edgeOwn, w.Port, !opt.NoQUIC, w.Mail.Port(), w.Mail.CAFile()))
+%s`, w.path("edge"), edgeOwn, w.Port, !opt.NoQUIC, w.Mail.Port(), w.Mail.CAFile(), several))
 }
 
 func (w *World) writeConnector(opt Options) {

@@ -66,6 +66,7 @@ type DB struct {
 
 	generations *generations
 	changed     atomic.Pointer[func()]
+	committed   atomic.Pointer[func([]change.Change)]
 	lock        *os.File // nil on PostgreSQL
 }
 
@@ -145,6 +146,9 @@ func (db *DB) Lock() *os.File { return db.lock }
 // WhenChanged has f called after each commit that added to the change log, so that a follower in the same process need
 // not wait for its next look. f must return at once.
 func (db *DB) WhenChanged(f func()) { db.changed.Store(&f) }
+
+// WhenCommitted has f called after each commit that added to the change log, with what was added. f must return at once.
+func (db *DB) WhenCommitted(f func(changes []change.Change)) { db.committed.Store(&f) }
 
 // The stores of the domain, each a view of the same DB.
 

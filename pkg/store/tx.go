@@ -17,6 +17,7 @@ type tx struct {
 	db     *DB
 	conn   *sql.Conn // the one that the transaction is on
 	logged bool
+	wrote  []change.Change // what was logged
 }
 
 // update runs f in a transaction that is on the disk when update returns nil, and that meets the rows of one tenant alone
@@ -27,11 +28,9 @@ type tx struct {
 // hands out anew each time, and have no other effect.
 func (db *DB) update(ctx context.Context, of id.Tenant, f func(ctx context.Context, tx *tx) error) error {
 	for attempt := 0; ; attempt++ {
-		logged, err := db.updateOnce(ctx, of, f)
+		wrote, err := db.updateOnce(ctx, of, f)
 		if err == nil {
-			if notify := db.changed.Load(); logged && notify != nil {
-				(*notify)()
-			}
+			db.tell(wrote)
 			return nil
 		}
 		if !db.engine.again(ctx, attempt, err) {
@@ -40,10 +39,23 @@ func (db *DB) update(ctx context.Context, of id.Tenant, f func(ctx context.Conte
 	}
 }
 
-func (db *DB) updateOnce(ctx context.Context, of id.Tenant, f func(ctx context.Context, tx *tx) error) (logged bool, err error) {
+// tell says in this process what was committed.
+func (db *DB) tell(wrote []change.Change) {
+	if len(wrote) == 0 {
+		return
+	}
+	if notify := db.changed.Load(); notify != nil {
+		(*notify)()
+	}
+	if committed := db.committed.Load(); committed != nil {
+		(*committed)(wrote)
+	}
+}
+
+func (db *DB) updateOnce(ctx context.Context, of id.Tenant, f func(ctx context.Context, tx *tx) error) (wrote []change.Change, err error) {
 	conn, err := db.writer.Conn(ctx)
 	if err != nil {
-		return false, waiting(ctx, err)
+		return nil, waiting(ctx, err)
 	}
 	bounded, done := db.engine.writing(context.WithoutCancel(ctx), of)
 	defer done()
@@ -56,7 +68,10 @@ func (db *DB) updateOnce(ctx context.Context, of id.Tenant, f func(ctx context.C
 		// After a commit that was not answered it may be done all the same.
 		err = db.engine.settle(bounded, err)
 	}
-	return err == nil && t.logged, err
+	if err != nil || t == nil {
+		return nil, err
+	}
+	return t.wrote, nil
 }
 
 func (db *DB) transact(ctx context.Context, conn *sql.Conn, f func(ctx context.Context, tx *tx) error) (*tx, error) {
@@ -115,6 +130,7 @@ func (t *tx) log(ctx context.Context, tenant id.Tenant, kind change.Kind, ref st
 		return err
 	}
 	t.logged = true
+	t.wrote = append(t.wrote, change.Change{Version: version, Tenant: tenant, Kind: kind, ID: ref})
 	if version%pruneEvery == 0 {
 		_, err = t.ExecContext(ctx, `DELETE FROM changes WHERE version <= $1`, version-keepChanges)
 	}

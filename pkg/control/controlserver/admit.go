@@ -169,6 +169,9 @@ func (s *Server) prove(ctx context.Context, a *admission) error {
 		return unproved(err)
 	}
 	a.connector, a.register = known, m.GetRegister()
+	if s.cfg.Revoked != nil && s.cfg.Revoked(known.Tenant, known.ID) {
+		return &refusal{Reason: revokedReason(), cause: errors.New("revoked; the store does not know it yet")}
+	}
 	return standing(known)
 }
 

@@ -65,6 +65,8 @@ type Config struct {
 	Registry *registry.Registry
 	// Ingress keeps the rules that connectors are sent; nil for none.
 	Ingress tenant.IngressStore
+	// Revoked reports whether a connector is revoked although the store may not say so yet; nil: none is.
+	Revoked func(tenant id.Tenant, connector id.Connector) bool
 	// Handshake is how long a link may take until it is admitted; default 5 s.
 	Handshake time.Duration
 	// Heartbeat is how often connectors are told to send one; a link without any for ten times as long is closed.

@@ -1435,6 +1435,7 @@ func (x *SetUserDisabledRequest) GetDisabled() bool {
 
 type SetUserDisabledResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	How           *Revocation            `protobuf:"bytes,1,opt,name=how,proto3" json:"how,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1467,6 +1468,13 @@ func (x *SetUserDisabledResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use SetUserDisabledResponse.ProtoReflect.Descriptor instead.
 func (*SetUserDisabledResponse) Descriptor() ([]byte, []int) {
 	return file_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *SetUserDisabledResponse) GetHow() *Revocation {
+	if x != nil {
+		return x.How
+	}
+	return nil
 }
 
 type Connector struct {
@@ -2071,6 +2079,7 @@ func (x *RevokeConnectorRequest) GetConnector() string {
 
 type RevokeConnectorResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	How           *Revocation            `protobuf:"bytes,1,opt,name=how,proto3" json:"how,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2103,6 +2112,13 @@ func (x *RevokeConnectorResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use RevokeConnectorResponse.ProtoReflect.Descriptor instead.
 func (*RevokeConnectorResponse) Descriptor() ([]byte, []int) {
 	return file_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *RevokeConnectorResponse) GetHow() *Revocation {
+	if x != nil {
+		return x.How
+	}
+	return nil
 }
 
 type Session struct {
@@ -2355,6 +2371,7 @@ func (x *RevokeSessionRequest) GetSession() string {
 
 type RevokeSessionResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	How           *Revocation            `protobuf:"bytes,1,opt,name=how,proto3" json:"how,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2387,6 +2404,13 @@ func (x *RevokeSessionResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use RevokeSessionResponse.ProtoReflect.Descriptor instead.
 func (*RevokeSessionResponse) Descriptor() ([]byte, []int) {
 	return file_admin_v1_admin_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *RevokeSessionResponse) GetHow() *Revocation {
+	if x != nil {
+		return x.How
+	}
+	return nil
 }
 
 type Token struct {
@@ -2737,6 +2761,7 @@ func (x *RevokeTokenRequest) GetToken() string {
 
 type RevokeTokenResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	How           *Revocation            `protobuf:"bytes,1,opt,name=how,proto3" json:"how,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2769,6 +2794,13 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
 	return file_admin_v1_admin_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *RevokeTokenResponse) GetHow() *Revocation {
+	if x != nil {
+		return x.How
+	}
+	return nil
 }
 
 type TestMailRequest struct {
@@ -3927,6 +3959,60 @@ func (x *ClusterEdge) GetLinked() bool {
 	return false
 }
 
+// Revocation says how something that was revoked took effect.
+type Revocation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The store could not be told. It counts on this edge and on as many others all the same, and is written when the store is back.
+	Pending       bool   `protobuf:"varint,1,opt,name=pending,proto3" json:"pending,omitempty"`
+	Edges         uint32 `protobuf:"varint,2,opt,name=edges,proto3" json:"edges,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Revocation) Reset() {
+	*x = Revocation{}
+	mi := &file_admin_v1_admin_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Revocation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Revocation) ProtoMessage() {}
+
+func (x *Revocation) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
+func (*Revocation) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *Revocation) GetPending() bool {
+	if x != nil {
+		return x.Pending
+	}
+	return false
+}
+
+func (x *Revocation) GetEdges() uint32 {
+	if x != nil {
+		return x.Edges
+	}
+	return 0
+}
+
 var File_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_admin_v1_admin_proto_rawDesc = "" +
@@ -4028,8 +4114,9 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x16SetUserDisabledRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x14\n" +
 	"\x05email\x18\x02 \x01(\tR\x05email\x12\x1a\n" +
-	"\bdisabled\x18\x03 \x01(\bR\bdisabled\"\x19\n" +
-	"\x17SetUserDisabledResponse\"\x88\x02\n" +
+	"\bdisabled\x18\x03 \x01(\bR\bdisabled\"K\n" +
+	"\x17SetUserDisabledResponse\x120\n" +
+	"\x03how\x18\x01 \x01(\v2\x1e.sallyport.admin.v1.RevocationR\x03how\"\x88\x02\n" +
 	"\tConnector\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -4076,8 +4163,9 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x15ThawConnectorResponse\"N\n" +
 	"\x16RevokeConnectorRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1c\n" +
-	"\tconnector\x18\x02 \x01(\tR\tconnector\"\x19\n" +
-	"\x17RevokeConnectorResponse\"\xeb\x01\n" +
+	"\tconnector\x18\x02 \x01(\tR\tconnector\"K\n" +
+	"\x17RevokeConnectorResponse\x120\n" +
+	"\x03how\x18\x01 \x01(\v2\x1e.sallyport.admin.v1.RevocationR\x03how\"\xeb\x01\n" +
 	"\aSession\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -4097,8 +4185,9 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\bsessions\x18\x01 \x03(\v2\x1b.sallyport.admin.v1.SessionR\bsessions\"H\n" +
 	"\x14RevokeSessionRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n" +
-	"\asession\x18\x02 \x01(\tR\asession\"\x17\n" +
-	"\x15RevokeSessionResponse\"\xc8\x01\n" +
+	"\asession\x18\x02 \x01(\tR\asession\"I\n" +
+	"\x15RevokeSessionResponse\x120\n" +
+	"\x03how\x18\x01 \x01(\v2\x1e.sallyport.admin.v1.RevocationR\x03how\"\xc8\x01\n" +
 	"\x05Token\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
@@ -4124,8 +4213,9 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x06tokens\x18\x01 \x03(\v2\x19.sallyport.admin.v1.TokenR\x06tokens\"B\n" +
 	"\x12RevokeTokenRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x14\n" +
-	"\x05token\x18\x02 \x01(\tR\x05token\"\x15\n" +
-	"\x13RevokeTokenResponse\"!\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\"G\n" +
+	"\x13RevokeTokenResponse\x120\n" +
+	"\x03how\x18\x01 \x01(\v2\x1e.sallyport.admin.v1.RevocationR\x03how\"!\n" +
 	"\x0fTestMailRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\"\x12\n" +
 	"\x10TestMailResponse\"\xa6\x01\n" +
@@ -4208,7 +4298,11 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x10heartbeat_age_ms\x18\r \x01(\x03R\x0eheartbeatAgeMs\x12\x1d\n" +
 	"\n" +
 	"started_ms\x18\x0e \x01(\x03R\tstartedMs\x12\x16\n" +
-	"\x06linked\x18\x0f \x01(\bR\x06linked2\x94\x15\n" +
+	"\x06linked\x18\x0f \x01(\bR\x06linked\"<\n" +
+	"\n" +
+	"Revocation\x12\x18\n" +
+	"\apending\x18\x01 \x01(\bR\apending\x12\x14\n" +
+	"\x05edges\x18\x02 \x01(\rR\x05edges2\x94\x15\n" +
 	"\fAdminService\x12a\n" +
 	"\fCreateTenant\x12'.sallyport.admin.v1.CreateTenantRequest\x1a(.sallyport.admin.v1.CreateTenantResponse\x12^\n" +
 	"\vListTenants\x12&.sallyport.admin.v1.ListTenantsRequest\x1a'.sallyport.admin.v1.ListTenantsResponse\x12[\n" +
@@ -4256,7 +4350,7 @@ func file_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_admin_v1_admin_proto_rawDescData
 }
 
-var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
+var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_admin_v1_admin_proto_goTypes = []any{
 	(*Tenant)(nil),                  // 0: sallyport.admin.v1.Tenant
 	(*CreateTenantRequest)(nil),     // 1: sallyport.admin.v1.CreateTenantRequest
@@ -4326,6 +4420,7 @@ var file_admin_v1_admin_proto_goTypes = []any{
 	(*ClusterStatusRequest)(nil),    // 65: sallyport.admin.v1.ClusterStatusRequest
 	(*ClusterStatusResponse)(nil),   // 66: sallyport.admin.v1.ClusterStatusResponse
 	(*ClusterEdge)(nil),             // 67: sallyport.admin.v1.ClusterEdge
+	(*Revocation)(nil),              // 68: sallyport.admin.v1.Revocation
 }
 var file_admin_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: sallyport.admin.v1.CreateTenantResponse.tenant:type_name -> sallyport.admin.v1.Tenant
@@ -4336,79 +4431,83 @@ var file_admin_v1_admin_proto_depIdxs = []int32{
 	10, // 5: sallyport.admin.v1.ListAppsResponse.apps:type_name -> sallyport.admin.v1.App
 	19, // 6: sallyport.admin.v1.AddUserResponse.user:type_name -> sallyport.admin.v1.User
 	19, // 7: sallyport.admin.v1.ListUsersResponse.users:type_name -> sallyport.admin.v1.User
-	28, // 8: sallyport.admin.v1.Connector.links:type_name -> sallyport.admin.v1.Link
-	27, // 9: sallyport.admin.v1.Connector.origins:type_name -> sallyport.admin.v1.OriginState
-	26, // 10: sallyport.admin.v1.ListConnectorsResponse.connectors:type_name -> sallyport.admin.v1.Connector
-	37, // 11: sallyport.admin.v1.ListSessionsResponse.sessions:type_name -> sallyport.admin.v1.Session
-	42, // 12: sallyport.admin.v1.MintTokenResponse.token:type_name -> sallyport.admin.v1.Token
-	42, // 13: sallyport.admin.v1.ListTokensResponse.tokens:type_name -> sallyport.admin.v1.Token
-	51, // 14: sallyport.admin.v1.SetIngressResponse.ingress:type_name -> sallyport.admin.v1.Ingress
-	51, // 15: sallyport.admin.v1.GetIngressResponse.ingress:type_name -> sallyport.admin.v1.Ingress
-	51, // 16: sallyport.admin.v1.ListIngressResponse.versions:type_name -> sallyport.admin.v1.Ingress
-	51, // 17: sallyport.admin.v1.ClearIngressResponse.ingress:type_name -> sallyport.admin.v1.Ingress
-	62, // 18: sallyport.admin.v1.IngressStatusResponse.connectors:type_name -> sallyport.admin.v1.ConnectorIngress
-	67, // 19: sallyport.admin.v1.ClusterStatusResponse.edges:type_name -> sallyport.admin.v1.ClusterEdge
-	1,  // 20: sallyport.admin.v1.AdminService.CreateTenant:input_type -> sallyport.admin.v1.CreateTenantRequest
-	3,  // 21: sallyport.admin.v1.AdminService.ListTenants:input_type -> sallyport.admin.v1.ListTenantsRequest
-	6,  // 22: sallyport.admin.v1.AdminService.CreateSite:input_type -> sallyport.admin.v1.CreateSiteRequest
-	8,  // 23: sallyport.admin.v1.AdminService.ListSites:input_type -> sallyport.admin.v1.ListSitesRequest
-	11, // 24: sallyport.admin.v1.AdminService.CreateApp:input_type -> sallyport.admin.v1.CreateAppRequest
-	13, // 25: sallyport.admin.v1.AdminService.ListApps:input_type -> sallyport.admin.v1.ListAppsRequest
-	15, // 26: sallyport.admin.v1.AdminService.SetAppAccess:input_type -> sallyport.admin.v1.SetAppAccessRequest
-	17, // 27: sallyport.admin.v1.AdminService.DeleteApp:input_type -> sallyport.admin.v1.DeleteAppRequest
-	20, // 28: sallyport.admin.v1.AdminService.AddUser:input_type -> sallyport.admin.v1.AddUserRequest
-	22, // 29: sallyport.admin.v1.AdminService.ListUsers:input_type -> sallyport.admin.v1.ListUsersRequest
-	24, // 30: sallyport.admin.v1.AdminService.SetUserDisabled:input_type -> sallyport.admin.v1.SetUserDisabledRequest
-	29, // 31: sallyport.admin.v1.AdminService.InviteConnector:input_type -> sallyport.admin.v1.InviteConnectorRequest
-	31, // 32: sallyport.admin.v1.AdminService.ListConnectors:input_type -> sallyport.admin.v1.ListConnectorsRequest
-	33, // 33: sallyport.admin.v1.AdminService.ThawConnector:input_type -> sallyport.admin.v1.ThawConnectorRequest
-	35, // 34: sallyport.admin.v1.AdminService.RevokeConnector:input_type -> sallyport.admin.v1.RevokeConnectorRequest
-	38, // 35: sallyport.admin.v1.AdminService.ListSessions:input_type -> sallyport.admin.v1.ListSessionsRequest
-	40, // 36: sallyport.admin.v1.AdminService.RevokeSession:input_type -> sallyport.admin.v1.RevokeSessionRequest
-	43, // 37: sallyport.admin.v1.AdminService.MintToken:input_type -> sallyport.admin.v1.MintTokenRequest
-	45, // 38: sallyport.admin.v1.AdminService.ListTokens:input_type -> sallyport.admin.v1.ListTokensRequest
-	47, // 39: sallyport.admin.v1.AdminService.RevokeToken:input_type -> sallyport.admin.v1.RevokeTokenRequest
-	52, // 40: sallyport.admin.v1.AdminService.SetIngress:input_type -> sallyport.admin.v1.SetIngressRequest
-	54, // 41: sallyport.admin.v1.AdminService.GetIngress:input_type -> sallyport.admin.v1.GetIngressRequest
-	56, // 42: sallyport.admin.v1.AdminService.ListIngress:input_type -> sallyport.admin.v1.ListIngressRequest
-	58, // 43: sallyport.admin.v1.AdminService.ClearIngress:input_type -> sallyport.admin.v1.ClearIngressRequest
-	60, // 44: sallyport.admin.v1.AdminService.IngressStatus:input_type -> sallyport.admin.v1.IngressStatusRequest
-	49, // 45: sallyport.admin.v1.AdminService.TestMail:input_type -> sallyport.admin.v1.TestMailRequest
-	63, // 46: sallyport.admin.v1.AdminService.RotateKeys:input_type -> sallyport.admin.v1.RotateKeysRequest
-	65, // 47: sallyport.admin.v1.AdminService.ClusterStatus:input_type -> sallyport.admin.v1.ClusterStatusRequest
-	2,  // 48: sallyport.admin.v1.AdminService.CreateTenant:output_type -> sallyport.admin.v1.CreateTenantResponse
-	4,  // 49: sallyport.admin.v1.AdminService.ListTenants:output_type -> sallyport.admin.v1.ListTenantsResponse
-	7,  // 50: sallyport.admin.v1.AdminService.CreateSite:output_type -> sallyport.admin.v1.CreateSiteResponse
-	9,  // 51: sallyport.admin.v1.AdminService.ListSites:output_type -> sallyport.admin.v1.ListSitesResponse
-	12, // 52: sallyport.admin.v1.AdminService.CreateApp:output_type -> sallyport.admin.v1.CreateAppResponse
-	14, // 53: sallyport.admin.v1.AdminService.ListApps:output_type -> sallyport.admin.v1.ListAppsResponse
-	16, // 54: sallyport.admin.v1.AdminService.SetAppAccess:output_type -> sallyport.admin.v1.SetAppAccessResponse
-	18, // 55: sallyport.admin.v1.AdminService.DeleteApp:output_type -> sallyport.admin.v1.DeleteAppResponse
-	21, // 56: sallyport.admin.v1.AdminService.AddUser:output_type -> sallyport.admin.v1.AddUserResponse
-	23, // 57: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
-	25, // 58: sallyport.admin.v1.AdminService.SetUserDisabled:output_type -> sallyport.admin.v1.SetUserDisabledResponse
-	30, // 59: sallyport.admin.v1.AdminService.InviteConnector:output_type -> sallyport.admin.v1.InviteConnectorResponse
-	32, // 60: sallyport.admin.v1.AdminService.ListConnectors:output_type -> sallyport.admin.v1.ListConnectorsResponse
-	34, // 61: sallyport.admin.v1.AdminService.ThawConnector:output_type -> sallyport.admin.v1.ThawConnectorResponse
-	36, // 62: sallyport.admin.v1.AdminService.RevokeConnector:output_type -> sallyport.admin.v1.RevokeConnectorResponse
-	39, // 63: sallyport.admin.v1.AdminService.ListSessions:output_type -> sallyport.admin.v1.ListSessionsResponse
-	41, // 64: sallyport.admin.v1.AdminService.RevokeSession:output_type -> sallyport.admin.v1.RevokeSessionResponse
-	44, // 65: sallyport.admin.v1.AdminService.MintToken:output_type -> sallyport.admin.v1.MintTokenResponse
-	46, // 66: sallyport.admin.v1.AdminService.ListTokens:output_type -> sallyport.admin.v1.ListTokensResponse
-	48, // 67: sallyport.admin.v1.AdminService.RevokeToken:output_type -> sallyport.admin.v1.RevokeTokenResponse
-	53, // 68: sallyport.admin.v1.AdminService.SetIngress:output_type -> sallyport.admin.v1.SetIngressResponse
-	55, // 69: sallyport.admin.v1.AdminService.GetIngress:output_type -> sallyport.admin.v1.GetIngressResponse
-	57, // 70: sallyport.admin.v1.AdminService.ListIngress:output_type -> sallyport.admin.v1.ListIngressResponse
-	59, // 71: sallyport.admin.v1.AdminService.ClearIngress:output_type -> sallyport.admin.v1.ClearIngressResponse
-	61, // 72: sallyport.admin.v1.AdminService.IngressStatus:output_type -> sallyport.admin.v1.IngressStatusResponse
-	50, // 73: sallyport.admin.v1.AdminService.TestMail:output_type -> sallyport.admin.v1.TestMailResponse
-	64, // 74: sallyport.admin.v1.AdminService.RotateKeys:output_type -> sallyport.admin.v1.RotateKeysResponse
-	66, // 75: sallyport.admin.v1.AdminService.ClusterStatus:output_type -> sallyport.admin.v1.ClusterStatusResponse
-	48, // [48:76] is the sub-list for method output_type
-	20, // [20:48] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	68, // 8: sallyport.admin.v1.SetUserDisabledResponse.how:type_name -> sallyport.admin.v1.Revocation
+	28, // 9: sallyport.admin.v1.Connector.links:type_name -> sallyport.admin.v1.Link
+	27, // 10: sallyport.admin.v1.Connector.origins:type_name -> sallyport.admin.v1.OriginState
+	26, // 11: sallyport.admin.v1.ListConnectorsResponse.connectors:type_name -> sallyport.admin.v1.Connector
+	68, // 12: sallyport.admin.v1.RevokeConnectorResponse.how:type_name -> sallyport.admin.v1.Revocation
+	37, // 13: sallyport.admin.v1.ListSessionsResponse.sessions:type_name -> sallyport.admin.v1.Session
+	68, // 14: sallyport.admin.v1.RevokeSessionResponse.how:type_name -> sallyport.admin.v1.Revocation
+	42, // 15: sallyport.admin.v1.MintTokenResponse.token:type_name -> sallyport.admin.v1.Token
+	42, // 16: sallyport.admin.v1.ListTokensResponse.tokens:type_name -> sallyport.admin.v1.Token
+	68, // 17: sallyport.admin.v1.RevokeTokenResponse.how:type_name -> sallyport.admin.v1.Revocation
+	51, // 18: sallyport.admin.v1.SetIngressResponse.ingress:type_name -> sallyport.admin.v1.Ingress
+	51, // 19: sallyport.admin.v1.GetIngressResponse.ingress:type_name -> sallyport.admin.v1.Ingress
+	51, // 20: sallyport.admin.v1.ListIngressResponse.versions:type_name -> sallyport.admin.v1.Ingress
+	51, // 21: sallyport.admin.v1.ClearIngressResponse.ingress:type_name -> sallyport.admin.v1.Ingress
+	62, // 22: sallyport.admin.v1.IngressStatusResponse.connectors:type_name -> sallyport.admin.v1.ConnectorIngress
+	67, // 23: sallyport.admin.v1.ClusterStatusResponse.edges:type_name -> sallyport.admin.v1.ClusterEdge
+	1,  // 24: sallyport.admin.v1.AdminService.CreateTenant:input_type -> sallyport.admin.v1.CreateTenantRequest
+	3,  // 25: sallyport.admin.v1.AdminService.ListTenants:input_type -> sallyport.admin.v1.ListTenantsRequest
+	6,  // 26: sallyport.admin.v1.AdminService.CreateSite:input_type -> sallyport.admin.v1.CreateSiteRequest
+	8,  // 27: sallyport.admin.v1.AdminService.ListSites:input_type -> sallyport.admin.v1.ListSitesRequest
+	11, // 28: sallyport.admin.v1.AdminService.CreateApp:input_type -> sallyport.admin.v1.CreateAppRequest
+	13, // 29: sallyport.admin.v1.AdminService.ListApps:input_type -> sallyport.admin.v1.ListAppsRequest
+	15, // 30: sallyport.admin.v1.AdminService.SetAppAccess:input_type -> sallyport.admin.v1.SetAppAccessRequest
+	17, // 31: sallyport.admin.v1.AdminService.DeleteApp:input_type -> sallyport.admin.v1.DeleteAppRequest
+	20, // 32: sallyport.admin.v1.AdminService.AddUser:input_type -> sallyport.admin.v1.AddUserRequest
+	22, // 33: sallyport.admin.v1.AdminService.ListUsers:input_type -> sallyport.admin.v1.ListUsersRequest
+	24, // 34: sallyport.admin.v1.AdminService.SetUserDisabled:input_type -> sallyport.admin.v1.SetUserDisabledRequest
+	29, // 35: sallyport.admin.v1.AdminService.InviteConnector:input_type -> sallyport.admin.v1.InviteConnectorRequest
+	31, // 36: sallyport.admin.v1.AdminService.ListConnectors:input_type -> sallyport.admin.v1.ListConnectorsRequest
+	33, // 37: sallyport.admin.v1.AdminService.ThawConnector:input_type -> sallyport.admin.v1.ThawConnectorRequest
+	35, // 38: sallyport.admin.v1.AdminService.RevokeConnector:input_type -> sallyport.admin.v1.RevokeConnectorRequest
+	38, // 39: sallyport.admin.v1.AdminService.ListSessions:input_type -> sallyport.admin.v1.ListSessionsRequest
+	40, // 40: sallyport.admin.v1.AdminService.RevokeSession:input_type -> sallyport.admin.v1.RevokeSessionRequest
+	43, // 41: sallyport.admin.v1.AdminService.MintToken:input_type -> sallyport.admin.v1.MintTokenRequest
+	45, // 42: sallyport.admin.v1.AdminService.ListTokens:input_type -> sallyport.admin.v1.ListTokensRequest
+	47, // 43: sallyport.admin.v1.AdminService.RevokeToken:input_type -> sallyport.admin.v1.RevokeTokenRequest
+	52, // 44: sallyport.admin.v1.AdminService.SetIngress:input_type -> sallyport.admin.v1.SetIngressRequest
+	54, // 45: sallyport.admin.v1.AdminService.GetIngress:input_type -> sallyport.admin.v1.GetIngressRequest
+	56, // 46: sallyport.admin.v1.AdminService.ListIngress:input_type -> sallyport.admin.v1.ListIngressRequest
+	58, // 47: sallyport.admin.v1.AdminService.ClearIngress:input_type -> sallyport.admin.v1.ClearIngressRequest
+	60, // 48: sallyport.admin.v1.AdminService.IngressStatus:input_type -> sallyport.admin.v1.IngressStatusRequest
+	49, // 49: sallyport.admin.v1.AdminService.TestMail:input_type -> sallyport.admin.v1.TestMailRequest
+	63, // 50: sallyport.admin.v1.AdminService.RotateKeys:input_type -> sallyport.admin.v1.RotateKeysRequest
+	65, // 51: sallyport.admin.v1.AdminService.ClusterStatus:input_type -> sallyport.admin.v1.ClusterStatusRequest
+	2,  // 52: sallyport.admin.v1.AdminService.CreateTenant:output_type -> sallyport.admin.v1.CreateTenantResponse
+	4,  // 53: sallyport.admin.v1.AdminService.ListTenants:output_type -> sallyport.admin.v1.ListTenantsResponse
+	7,  // 54: sallyport.admin.v1.AdminService.CreateSite:output_type -> sallyport.admin.v1.CreateSiteResponse
+	9,  // 55: sallyport.admin.v1.AdminService.ListSites:output_type -> sallyport.admin.v1.ListSitesResponse
+	12, // 56: sallyport.admin.v1.AdminService.CreateApp:output_type -> sallyport.admin.v1.CreateAppResponse
+	14, // 57: sallyport.admin.v1.AdminService.ListApps:output_type -> sallyport.admin.v1.ListAppsResponse
+	16, // 58: sallyport.admin.v1.AdminService.SetAppAccess:output_type -> sallyport.admin.v1.SetAppAccessResponse
+	18, // 59: sallyport.admin.v1.AdminService.DeleteApp:output_type -> sallyport.admin.v1.DeleteAppResponse
+	21, // 60: sallyport.admin.v1.AdminService.AddUser:output_type -> sallyport.admin.v1.AddUserResponse
+	23, // 61: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
+	25, // 62: sallyport.admin.v1.AdminService.SetUserDisabled:output_type -> sallyport.admin.v1.SetUserDisabledResponse
+	30, // 63: sallyport.admin.v1.AdminService.InviteConnector:output_type -> sallyport.admin.v1.InviteConnectorResponse
+	32, // 64: sallyport.admin.v1.AdminService.ListConnectors:output_type -> sallyport.admin.v1.ListConnectorsResponse
+	34, // 65: sallyport.admin.v1.AdminService.ThawConnector:output_type -> sallyport.admin.v1.ThawConnectorResponse
+	36, // 66: sallyport.admin.v1.AdminService.RevokeConnector:output_type -> sallyport.admin.v1.RevokeConnectorResponse
+	39, // 67: sallyport.admin.v1.AdminService.ListSessions:output_type -> sallyport.admin.v1.ListSessionsResponse
+	41, // 68: sallyport.admin.v1.AdminService.RevokeSession:output_type -> sallyport.admin.v1.RevokeSessionResponse
+	44, // 69: sallyport.admin.v1.AdminService.MintToken:output_type -> sallyport.admin.v1.MintTokenResponse
+	46, // 70: sallyport.admin.v1.AdminService.ListTokens:output_type -> sallyport.admin.v1.ListTokensResponse
+	48, // 71: sallyport.admin.v1.AdminService.RevokeToken:output_type -> sallyport.admin.v1.RevokeTokenResponse
+	53, // 72: sallyport.admin.v1.AdminService.SetIngress:output_type -> sallyport.admin.v1.SetIngressResponse
+	55, // 73: sallyport.admin.v1.AdminService.GetIngress:output_type -> sallyport.admin.v1.GetIngressResponse
+	57, // 74: sallyport.admin.v1.AdminService.ListIngress:output_type -> sallyport.admin.v1.ListIngressResponse
+	59, // 75: sallyport.admin.v1.AdminService.ClearIngress:output_type -> sallyport.admin.v1.ClearIngressResponse
+	61, // 76: sallyport.admin.v1.AdminService.IngressStatus:output_type -> sallyport.admin.v1.IngressStatusResponse
+	50, // 77: sallyport.admin.v1.AdminService.TestMail:output_type -> sallyport.admin.v1.TestMailResponse
+	64, // 78: sallyport.admin.v1.AdminService.RotateKeys:output_type -> sallyport.admin.v1.RotateKeysResponse
+	66, // 79: sallyport.admin.v1.AdminService.ClusterStatus:output_type -> sallyport.admin.v1.ClusterStatusResponse
+	52, // [52:80] is the sub-list for method output_type
+	24, // [24:52] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_admin_v1_admin_proto_init() }
@@ -4422,7 +4521,7 @@ func file_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_v1_admin_proto_rawDesc), len(file_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   68,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

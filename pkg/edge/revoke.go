@@ -1,0 +1,127 @@
+package edge
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sallyport-dev/sallyport/pkg/change"
+	"github.com/sallyport-dev/sallyport/pkg/cluster"
+	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/id"
+	"github.com/sallyport-dev/sallyport/pkg/log"
+	"github.com/sallyport-dev/sallyport/pkg/registry"
+	"github.com/sallyport-dev/sallyport/pkg/store"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+)
+
+// assembleRevoker makes revocations take effect beside the change log: at the other edges, and while the store is away.
+func (e *Edge) assembleRevoker(context.Context) (err error) {
+	e.revoker, err = cluster.NewRevoker(cluster.RevokerConfig{
+		Path: filepath.Join(e.config.StateDir, "revocations.pending"), Sealer: e.sealer, Store: revocations{e.store},
+		Enforce: e.enforce, Kick: e.follower.Kick, Logger: e.logger, Metrics: e.metrics,
+		Tell: func(changes []change.Change) int {
+			if e.peers == nil {
+				return 0
+			}
+			return e.peers.Tell(changes)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	e.store.WhenCommitted(e.revoker.Committed)
+	return nil
+}
+
+// enforce ends what runs under something that was revoked.
+func (e *Edge) enforce(ctx context.Context, c change.Change) {
+	banned := e.revoker.Banned(c.Tenant, c.Kind, c.ID)
+	if err := e.access.Apply(ctx, c); err != nil {
+		e.logger.Warn("a revocation was not applied to all that runs", log.Tenant(c.Tenant), zap.Error(err))
+	}
+	switch {
+	case c.Kind == change.Connector && banned:
+		e.cutConnector(c.Tenant, id.Connector(c.ID))
+	case c.Kind == change.Connector:
+		// That the store does not answer is no reason to cut a connector of which nobody said that it is revoked.
+		if err := e.control.CheckConnector(ctx, id.Connector(c.ID)); err != nil {
+			e.logger.Warn("a connector has changed and cannot be looked up", log.Connector(id.Connector(c.ID)), zap.Error(err))
+		}
+	case c.Kind == change.Session:
+		e.control.RevokeSession(c.Tenant, id.Session(c.ID))
+	case c.Kind == change.User && banned:
+		e.control.RevokePrincipal(c.Tenant, c.ID)
+	}
+}
+
+// cutConnector closes the links of a clinic's connector.
+func (e *Edge) cutConnector(t id.Tenant, c id.Connector) {
+	if slices.ContainsFunc(e.registry.Members(t), func(m registry.Status) bool { return m.Connector == c }) {
+		e.registry.CloseConnector(c, tunnel.Reason{Code: tunnel.ReasonRevoked, Message: "revoked"})
+	}
+}
+
+// revocations writes them down in the store, by whatever noun they are of.
+type revocations struct{ db *store.DB }
+
+var _ cluster.RevokerStore = revocations{}
+
+// Revoke implements cluster.RevokerStore.
+func (r revocations) Revoke(ctx context.Context, c change.Change) error {
+	switch now := time.Now(); c.Kind {
+	case change.Session:
+		return r.db.Sessions().Revoke(ctx, c.Tenant, id.Session(c.ID), now)
+	case change.Token:
+		return r.db.Services().RevokeServiceToken(ctx, c.Tenant, id.Token(c.ID), now)
+	case change.Connector:
+		return r.db.Enroll().RevokeConnector(ctx, c.Tenant, id.Connector(c.ID), now)
+	case change.User:
+		user, err := r.user(ctx, c)
+		if err != nil {
+			return err
+		}
+		return r.db.Identity().SetDisabled(ctx, c.Tenant, user, true)
+	}
+	return notRevocable(c)
+}
+
+// Revoked implements cluster.RevokerStore.
+func (r revocations) Revoked(ctx context.Context, c change.Change) (bool, error) {
+	switch c.Kind {
+	case change.Session:
+		s, err := r.db.Sessions().Session(ctx, c.Tenant, id.Session(c.ID))
+		return !s.Revoked.IsZero(), err
+	case change.Token:
+		t, err := r.db.Services().ServiceToken(ctx, c.Tenant, id.Token(c.ID))
+		return !t.Revoked.IsZero(), err
+	case change.Connector:
+		known, err := r.db.Enroll().Connector(ctx, id.Connector(c.ID))
+		return known.Tenant == c.Tenant && !known.Revoked.IsZero(), err
+	case change.User:
+		user, err := r.user(ctx, c)
+		if err != nil {
+			return false, err
+		}
+		u, err := r.db.Identity().User(ctx, c.Tenant, user)
+		return u.Disabled, err
+	}
+	return false, notRevocable(c)
+}
+
+// user is whom a revocation names, by id or by e-mail address.
+func (r revocations) user(ctx context.Context, c change.Change) (id.User, error) {
+	if !strings.Contains(c.ID, "@") {
+		return id.User(c.ID), nil
+	}
+	u, err := r.db.Identity().UserByEmail(ctx, c.Tenant, c.ID)
+	return u.ID, err
+}
+
+func notRevocable(c change.Change) error {
+	return fault.New(fault.NotFound, "nothing of kind %s is revoked", c.Kind)
+}
