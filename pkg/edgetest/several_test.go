@@ -14,12 +14,12 @@ import (
 )
 
 // twoEdges are one clinic on two edges; its connector has links to the first alone.
-func twoEdges(t *testing.T, origin edgetest.Options) (east, west *edgetest.World) {
+func twoEdges(t testing.TB, origin edgetest.Options) (east, west *edgetest.World) {
 	t.Helper()
 	return twoEdgesOn(t, pgtest.Database(t), origin)
 }
 
-func twoEdgesOn(t *testing.T, database string, origin edgetest.Options) (east, west *edgetest.World) {
+func twoEdgesOn(t testing.TB, database string, origin edgetest.Options) (east, west *edgetest.World) {
 	t.Helper()
 	origin.Store = database
 	east = edgetest.Start(t, origin)
@@ -33,7 +33,7 @@ func twoEdgesOn(t *testing.T, database string, origin edgetest.Options) (east, w
 	return east, west
 }
 
-func metrics(t *testing.T, w *edgetest.World) string {
+func metrics(t testing.TB, w *edgetest.World) string {
 	t.Helper()
 	resp, err := http.Get(w.Loopback(w.Edge) + "/metrics")
 	if err != nil {

@@ -32,6 +32,17 @@ func (b *bench) users(ctx context.Context) error {
 		[]string{"requests", "failed", "requests/s", "CPU-µs/request", "edge-heap-MiB", "connector-heap-MiB"}, "-bench", "Users", "-benchtime", "1x", "./pkg/edgetest")
 }
 
+// hop is what a request costs more at an edge that has to send it on to another.
+func (b *bench) hop(ctx context.Context) error {
+	if err := b.goTest(ctx, "hop", "people at work at the edge with the connector's links and at another one, in turns; CPU of both edges and the connector, everything on",
+		[]string{"direct-CPU-µs/request", "forwarded-CPU-µs/request", "CPU-ratio", "direct-p50-ms", "forwarded-p50-ms", "failed"},
+		"-bench", "Hop", "-benchtime", "1x", "./pkg/edgetest"); err != nil {
+		return err
+	}
+	return b.goTest(ctx, "hop alone", "an exchange of 4 KiB between edge and connector, and with another edge in between; nothing else",
+		[]string{"cpu-µs/op", "p50-µs", "p99-µs"}, "-bench", "Hop", "-benchtime", "5000x", "./pkg/cluster")
+}
+
 // goTest runs benchmarks and makes a table of what they report.
 func (b *bench) goTest(ctx context.Context, name, note string, columns []string, args ...string) error {
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-run", "^$", "-timeout", "10m"}, args...)...)

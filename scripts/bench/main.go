@@ -62,6 +62,7 @@ func sections() []section {
 		{"path", "what a request and a gigabyte cost on loopback", (*bench).loopback},
 		{"record", "the record's share of that", (*bench).recordShare},
 		{"users", "a soak", (*bench).users},
+		{"hop", "what forwarding to another edge adds", (*bench).hop},
 		{"idle", "a thousand idle connectors", (*bench).idle},
 		{"lossy100", "bulk and small requests on a fast line with loss", (*bench).fastLine},
 		{"lossy20", "ten users' pages on a clinic's line", (*bench).clinicLine},
