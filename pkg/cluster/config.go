@@ -27,7 +27,7 @@ const maxWeight = 100
 type Config struct {
 	// Edge names this edge, unique in the cluster; empty: a name made once from host and kept in state_dir.
 	Edge string `conf:"edge" help:"name of this edge in its cluster"`
-	// Listen is where other edges reach this one, TCP and UDP of that port; empty: this edge is alone.
+	// Listen is where other edges reach this one, over UDP; empty: this edge is alone.
 	Listen string `conf:"listen" help:"address for links from other edges"`
 	// Advertise is host:port as other edges dial it, where that is not Listen itself.
 	Advertise string `conf:"advertise" help:"address that other edges dial, if it is not cluster.listen"`
