@@ -65,6 +65,9 @@ func TestWorkingAtAnEdgeWithoutTheLink(t *testing.T) {
 	if !regexp.MustCompile(`sallyport_cluster_forwarded_total{edge="east"} [1-9]`).MatchString(forwarded) {
 		t.Error("nothing was forwarded")
 	}
+	if there := metrics(t, east); strings.Contains(there, "sallyport_access_decisions_total{") || !strings.Contains(there, `sallyport_cluster_relayed_total{result="relayed"}`) {
+		t.Error("the edge with the link judges once more, or relayed nothing")
+	}
 	east.Admin("key", "rotate")
 	d.open("/oscar/index.jsp")
 	east.Admin("key", "rotate", "--emergency") // what runs then may fail once: the connector and this edge learn it on different ways
