@@ -12,12 +12,17 @@ FUZZTIME ?= 10s
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## run a clinic and an edge here and open OSCAR through them (ORIGIN=https://host:port for your own server)
 	@scripts/install.sh demo
 	@scripts/demo.sh $(if $(ORIGIN),--origin "$(ORIGIN)")
+
+.PHONY: demo-cluster
+demo-cluster: ## three edges on PostgreSQL and two clinics; breaks each part under a load and prints what failed (DEMO="-rounds 20")
+	@scripts/install.sh cluster
+	@scripts/demo.sh -cluster $(DEMO)
 
 .PHONY: test
 test: ## every test but the slow ones; fails on a skip that .ci/skips does not list

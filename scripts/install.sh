@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that a make target needs and that are missing: scripts/install.sh demo|test|race
+# Installs the Debian packages that a make target needs and that are missing: scripts/install.sh demo|cluster|test|race
 # Needs root or sudo only when something is missing. The demo goes on without Tomcat or a browser; tests do not.
 set -eu -o pipefail
 
-what=${1:?"usage: scripts/install.sh demo|test|race"}
+what=${1:?"usage: scripts/install.sh demo|cluster|test|race"}
 case $what in
   demo) want=(tomcat10 default-jre-headless) ;;
+  cluster) want=(postgresql) ;;
   test) want=(iproute2 postgresql tomcat10 default-jre-headless chromium libnss3-tools squid dante-server) ;;
   race) want=(gcc libc6-dev) ;;
   *) echo "install.sh: unknown target $what" >&2; exit 2 ;;

@@ -27,6 +27,9 @@ type options struct {
 	smtp     int
 	inbox    int
 	noQUIC   bool
+	cluster  bool
+	rounds   int
+	only     string
 }
 
 func main() {
@@ -39,54 +42,79 @@ func main() {
 	flag.IntVar(&o.smtp, "smtp-port", 2525, "the mail server's port")
 	flag.IntVar(&o.inbox, "inbox-port", 8025, "the port of the page that shows the inbox")
 	flag.BoolVar(&o.noQUIC, "no-quic", false, "leave UDP closed, so that the connector falls back to WebSocket")
+	flag.BoolVar(&o.cluster, "cluster", false, "run a cluster instead, break each part in turn under a load, print what failed, and end")
+	flag.IntVar(&o.rounds, "rounds", 1, "with -cluster: how often each part is broken")
+	flag.StringVar(&o.only, "part", "", "with -cluster: break only the parts whose name begins so (edge, edge2, maple, postgresql)")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := demo(ctx, o); err != nil && ctx.Err() == nil {
+	run := demo
+	if o.cluster {
+		run = demoCluster
+	}
+	if err := run(ctx, o); err != nil && ctx.Err() == nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
-func demo(ctx context.Context, o options) error {
-	var err error
+// step is one part of setting up.
+type step struct {
+	what string
+	do   func(context.Context) error
+}
+
+// inOrder does the steps and tells how long each took.
+func inOrder(ctx context.Context, logs string, steps []step) error {
+	for _, step := range steps {
+		began := time.Now()
+		fmt.Printf("%-36s", step.what+" …")
+		if err := step.do(ctx); err != nil {
+			fmt.Println()
+			return fmt.Errorf("%s: %w (logs are in %s)", step.what, err, logs)
+		}
+		fmt.Printf(" %.1f s\n", time.Since(began).Seconds())
+	}
+	return nil
+}
+
+// prepare empties the directory and makes the paths absolute.
+func (o *options) prepare() (err error) {
 	if o.dir, err = filepath.Abs(o.dir); err != nil {
 		return err
 	}
 	if o.bin, err = filepath.Abs(o.bin); err != nil {
 		return err
 	}
-	if err := o.check(); err != nil {
-		return err
-	}
 	if err := os.RemoveAll(o.dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(o.dir, "logs"), 0o700); err != nil {
+	return os.MkdirAll(o.logs(), 0o700)
+}
+
+func (o *options) logs() string { return filepath.Join(o.dir, "logs") }
+
+func demo(ctx context.Context, o options) error {
+	if err := o.check(); err != nil {
 		return err
 	}
-	s := newSupervisor(ctx, filepath.Join(o.dir, "logs"))
+	if err := o.prepare(); err != nil {
+		return err
+	}
+	s := newSupervisor(ctx, o.logs())
 	defer s.stopAll()
 	c := clinic{options: o, supervisor: s}
-	for _, step := range []struct {
-		what string
-		do   func(context.Context) error
-	}{
+	err := inOrder(ctx, o.logs(), []step{
 		{"mail server", c.startMail},
 		{"OSCAR-like application", c.startOrigin},
 		{"edge", c.startEdge},
 		{"clinic, site, doctor, app", c.setUp},
 		{"connector", c.startConnector},
 		{"first request through the tunnel", c.waitForOrigin},
-	} {
-		began := time.Now()
-		fmt.Printf("%-36s", step.what+" …")
-		if err := step.do(ctx); err != nil {
-			fmt.Println()
-			return fmt.Errorf("%s: %w (logs are in %s)", step.what, err, filepath.Join(o.dir, "logs"))
-		}
-		fmt.Printf(" %.1f s\n", time.Since(began).Seconds())
+	})
+	if err != nil {
+		return err
 	}
 	c.explain()
 	<-ctx.Done()

@@ -6,9 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // supervisor keeps processes running, the way systemd would.
@@ -17,6 +20,7 @@ type supervisor struct {
 	cancel context.CancelFunc
 	logs   string
 	order  []*process
+	quiet  bool // do not tell of processes that end
 }
 
 type process struct {
@@ -24,8 +28,8 @@ type process struct {
 	args []string
 	env  []string
 	done chan struct{}
-	mu   sync.Mutex // guards cmd
-	cmd  *exec.Cmd
+	mu   sync.Mutex // guards runs
+	runs *os.Process
 }
 
 const (
@@ -34,6 +38,7 @@ const (
 )
 
 func newSupervisor(ctx context.Context, logs string) *supervisor {
+	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // without it a successor is not found again
 	ctx, cancel := context.WithCancel(ctx)
 	return &supervisor{ctx: ctx, cancel: cancel, logs: logs}
 }
@@ -62,21 +67,46 @@ func (p *process) launch(log *os.File) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	p.mu.Lock()
-	p.cmd = cmd
-	p.mu.Unlock()
+	p.set(cmd.Process)
 	return nil
+}
+
+func (p *process) set(runs *os.Process) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.runs = runs
+}
+
+// adopt finds a process that the one which ended has put in its place, as systemd does by MAINPID; orphans come to this process
+// (newSupervisor).
+func (p *process) adopt() bool {
+	for _, pid := range children(os.Getpid()) {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err != nil || string(line) != strings.Join(p.args, "\x00")+"\x00" {
+			continue
+		}
+		if found, err := os.FindProcess(pid); err == nil {
+			p.set(found)
+			return true
+		}
+	}
+	return false
 }
 
 func (s *supervisor) keep(p *process, log *os.File) {
 	defer close(p.done)
 	defer log.Close()
 	for {
-		err := p.cmd.Wait()
+		ended, err := p.runs.Wait()
 		if s.ctx.Err() != nil {
 			return
 		}
-		fmt.Printf("%s ended (%v); starting it again\n", p.name, err)
+		if p.adopt() {
+			continue
+		}
+		if !s.quiet {
+			fmt.Printf("%s ended (%v, %v); starting it again\n", p.name, ended, err)
+		}
 		select {
 		case <-s.ctx.Done():
 			return
@@ -89,14 +119,29 @@ func (s *supervisor) keep(p *process, log *os.File) {
 	}
 }
 
+// named returns the process with a name.
+func (s *supervisor) named(name string) *process {
+	for _, p := range s.order {
+		if p.name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// pid is that of the process as it runs now.
+func (p *process) pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.runs.Pid
+}
+
 // stopAll ends the processes, last first, each with the time it needs to drain.
 func (s *supervisor) stopAll() {
 	s.cancel()
 	for i := len(s.order) - 1; i >= 0; i-- {
 		p := s.order[i]
-		p.mu.Lock()
-		pid := p.cmd.Process.Pid
-		p.mu.Unlock()
+		pid := p.pid()
 		_ = syscall.Kill(-pid, syscall.SIGTERM)
 		select {
 		case <-p.done:
