@@ -53,7 +53,7 @@ func Jitter(base, limit time.Duration, failures int, r float64) time.Duration {
 	return time.Duration(r * float64(bound))
 }
 
-func orDefault(d, def time.Duration) time.Duration {
+func orDefault[T int | time.Duration](d, def T) T {
 	if d > 0 {
 		return d
 	}

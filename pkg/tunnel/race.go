@@ -12,12 +12,18 @@ import (
 const addressLead = 250 * time.Millisecond
 
 // Race dials target with first, and with second as well once lead has passed or first has failed. The link that is up
-// first is returned, a slower one is closed. If both fail the error holds both.
+// first is returned, a slower one is closed. If both fail the error holds both. An edge that answers first's dial with when to
+// come back is not asked over second too: it is the same edge, and has its reasons.
 func Race(ctx context.Context, target Target, first, second Dialer, lead time.Duration) (Link, error) {
 	dialers := []Dialer{first, second}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	link, err := stagger(ctx, len(dialers), lead, func(ctx context.Context, i int) (Link, error) {
 		link, err := dialers[i].Dial(ctx, target)
 		if err != nil {
+			if i == 0 && ComeBack(err) > 0 {
+				stop()
+			}
 			return nil, fmt.Errorf("%s: %w", dialers[i].Transport(), err)
 		}
 		return link, nil
@@ -26,6 +32,15 @@ func Race(ctx context.Context, target Target, first, second Dialer, lead time.Du
 		return nil, fmt.Errorf("no link to the edge: %w", err)
 	}
 	return link, nil
+}
+
+// ComeBack is when to dial again by the word of the peer that refused a dial; 0 for any other failure.
+func ComeBack(err error) time.Duration {
+	var closed *ClosedError
+	if !errors.As(err, &closed) || !closed.Remote {
+		return 0
+	}
+	return closed.Reason.RetryAfter
 }
 
 // FirstAddress resolves the target anew and tries its addresses in order, each with a quarter of a second's head start over

@@ -153,3 +153,24 @@ func TestOneFamilyBlackholed(t *testing.T) {
 		t.Error("no addresses")
 	}
 }
+
+// An edge that says when to come back is not asked over the other transport, which leads to the same one; also when that dial
+// has begun already.
+func TestRaceEndsWhenTheEdgeAsksToComeBack(t *testing.T) {
+	for name, takes := range map[string]time.Duration{"at once": 0, "after the lead": 2 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				full := &ClosedError{Reason: Reason{Code: ReasonRefused, RetryAfter: time.Second}, Remote: true}
+				quic := &fakeDialer{name: "quic", takes: takes, err: full, epoch: time.Now()}
+				ws := &fakeDialer{name: "websocket", takes: time.Minute, epoch: time.Now()}
+				link, err := Race(t.Context(), Target{}, quic, ws, time.Second)
+				if link != nil || ComeBack(err) != time.Second {
+					t.Errorf("%v, come back in %v", err, ComeBack(err))
+				}
+				if took := time.Since(quic.epoch); took != takes || ws.link != nil || takes == 0 && ws.started != 0 {
+					t.Errorf("took %v; the other began at %v", took, ws.started)
+				}
+			})
+		})
+	}
+}
