@@ -2,6 +2,7 @@ package quiclink
 
 import (
 	"errors"
+	"time"
 
 	"github.com/quic-go/quic-go"
 
@@ -40,6 +41,10 @@ func closedError(err error) *tunnel.ClosedError {
 	return closed
 }
 
+// refusedRetry is when to come back after CONNECTION_REFUSED, with which nothing can be said: an edge that has too many at its
+// door will have dealt with some.
+const refusedRetry = time.Second
+
 func transportReason(err *quic.TransportError) tunnel.Reason {
 	switch {
 	case err.ErrorCode.IsCryptoError() && err.Remote:
@@ -47,7 +52,7 @@ func transportReason(err *quic.TransportError) tunnel.Reason {
 	case err.ErrorCode.IsCryptoError():
 		return tunnel.Reason{Code: tunnel.ReasonRefused, Message: "the peer's certificate is not accepted here"}
 	case err.ErrorCode == quic.ConnectionRefused:
-		return tunnel.Reason{Code: tunnel.ReasonRefused, Message: "the peer takes no connections now"}
+		return tunnel.Reason{Code: tunnel.ReasonRefused, Message: "the peer takes no connections now", RetryAfter: refusedRetry}
 	case err.ErrorCode == quic.NoError:
 		return tunnel.Reason{Code: tunnel.ReasonGoodbye}
 	}

@@ -4,6 +4,7 @@
 package quiclink
 
 import (
+	"net"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -35,6 +36,11 @@ type Config struct {
 	ConnectionID func() []byte
 	// TokenKey seals address tokens; keep it across restarts. nil: random.
 	TokenKey *[32]byte
+	// Enter takes a place for a connection before its handshake, browsers' included, or says that there is none: then the
+	// peer is refused (RFC 9000 §20.1, CONNECTION_REFUSED) and costs no more than its first packet. leave is called when the
+	// link is admitted or the connection has ended, for browsers after the handshake; perhaps more than once. nil: always.
+	// Ignored by a dialer.
+	Enter func(remote net.Addr) (leave func(), ok bool)
 	// HTTP3, if set, lets a listener serve browsers on the same socket. Ignored by a dialer.
 	HTTP3 *HTTP3
 }

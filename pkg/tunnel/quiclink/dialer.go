@@ -51,7 +51,7 @@ func (d *Dialer) dialAddress(ctx context.Context, target tunnel.Target, remote n
 		}
 		return nil, fmt.Errorf("dial %s: %w", remote, closedError(err))
 	}
-	return newLink(conn, conf, release), nil
+	return newLink(conn, conf, func() {}, release), nil
 }
 
 func (d *Dialer) open(ctx context.Context, remote netip.AddrPort) (net.PacketConn, error) {

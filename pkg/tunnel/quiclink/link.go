@@ -15,22 +15,26 @@ const (
 	transportName = "quic"
 	// closeLimit bounds Close.
 	closeLimit = time.Second
-	// acceptQueue is how many streams wait for Accept before the peer waits for credit.
-	acceptQueue = 16
 )
 
 // Link is one QUIC connection.
 type Link struct {
-	conn     *quic.Conn
-	conf     Config
-	ending   tunnel.Ending
-	hold     tunnel.Hold
-	incoming chan *stream
+	conn   *quic.Conn
+	conf   Config
+	ending tunnel.Ending
+	hold   tunnel.Hold
+	// first hands over what the peer opened while the link was held, one stream; unheld is closed when that is over.
+	first  chan *stream
+	unheld chan struct{}
+	admit  func()
+	// turn holds a token: one Accept at a time waits for the peer.
+	turn chan struct{}
 	// open counts the peer's streams that have not ended.
-	open atomic.Int64
+	open    atomic.Int64
+	watcher *watcher
 	// release frees what only this link uses; nil for a link that shares its listener's socket.
 	release func()
-	// finished is closed when the goroutines of the link are done and release has run.
+	// finished is closed when nothing of the link is left and release has run.
 	finished chan struct{}
 }
 
@@ -40,13 +44,21 @@ var (
 	_ tunnel.Certified = (*Link)(nil)
 )
 
-func newLink(conn *quic.Conn, conf Config, release func()) *Link {
+// newLink makes a link of a connection; entered is called when it is admitted.
+func newLink(conn *quic.Conn, conf Config, entered, release func()) *Link {
 	l := &Link{
 		conn: conn, conf: conf, release: release,
-		incoming: make(chan *stream, acceptQueue),
+		first: make(chan *stream, tunnel.HeldStreams), unheld: make(chan struct{}), turn: make(chan struct{}, 1),
 		finished: make(chan struct{}),
 	}
-	go l.run()
+	l.watcher = watch(l)
+	held, admit := context.WithCancel(conn.Context())
+	l.admit = func() {
+		admit()
+		entered()
+	}
+	go l.takeHeld(held)
+	context.AfterFunc(conn.Context(), l.finish)
 	return l
 }
 
@@ -55,41 +67,47 @@ func (l *Link) PeerCertificates() []*x509.Certificate {
 	return l.conn.ConnectionState().TLS.PeerCertificates
 }
 
-// run owns the link: it takes the peer's streams, watches for silence, and cleans up when the connection has ended.
-func (l *Link) run() {
+// finish undoes the link when its connection has ended.
+func (l *Link) finish() {
 	defer close(l.finished)
-	w := watch(l)
-	l.fail(closedError(l.acceptStreams()))
-	w.stop()
+	l.fail(closedError(context.Cause(l.conn.Context())))
+	<-l.unheld
+	l.watcher.stop()
 	if l.release != nil {
 		l.release()
 	}
 }
 
-func (l *Link) acceptStreams() error {
-	for {
-		q, err := l.conn.AcceptStream(l.conn.Context())
+// takeHeld takes the peer's streams until the link is admitted, also while nobody calls Accept: one too many ends the link. From
+// then on Accept does it, and an idle link has no goroutine of ours.
+func (l *Link) takeHeld(ctx context.Context) {
+	defer close(l.unheld)
+	for ctx.Err() == nil {
+		q, err := l.conn.AcceptStream(ctx)
 		if err != nil {
-			// The context's cause is what ended the connection; err may only say that the context is over.
-			if cause := context.Cause(l.conn.Context()); cause != nil {
-				return cause
-			}
-			return err
+			return
 		}
 		if !l.hold.Stream() {
 			l.fail(&tunnel.ClosedError{Reason: l.hold.Exceeded()})
-			continue
+			return
 		}
-		s := l.newStream(q, true)
-		if l.open.Add(1) > int64(l.conf.MaxIncoming) {
-			s.Reset(tunnel.ResetRefused)
-			continue
-		}
-		select {
-		case l.incoming <- s:
-		case <-l.conn.Context().Done():
+		if s := l.take(q); s != nil {
+			select {
+			case l.first <- s: // has room for all that a held link takes; one more may come while it is being admitted
+			case <-l.conn.Context().Done():
+			}
 		}
 	}
+}
+
+// take counts a stream of the peer; nil if that has too many.
+func (l *Link) take(q *quic.Stream) *stream {
+	s := l.newStream(q, true)
+	if l.open.Add(1) > int64(l.conf.MaxIncoming) {
+		s.Reset(tunnel.ResetRefused)
+		return nil
+	}
+	return s
 }
 
 // strays reports whether the peer of a link opened a one-way stream: a socket that serves browsers, too, has to allow them.
@@ -132,12 +150,44 @@ func (l *Link) Accept(ctx context.Context) (tunnel.Stream, error) {
 	default:
 	}
 	select {
-	case s := <-l.incoming:
-		return s, nil
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
 	case <-l.ending.Done():
 		return nil, l.ending.Cause()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
+	}
+	select {
+	case s := <-l.first:
+		return s, nil
+	case <-l.unheld:
+	case <-l.ending.Done():
+		return nil, l.ending.Cause()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	return l.acceptAdmitted(ctx)
+}
+
+// acceptAdmitted is Accept once takeHeld has ended, which may have left a stream.
+func (l *Link) acceptAdmitted(ctx context.Context) (tunnel.Stream, error) {
+	select {
+	case s := <-l.first:
+		return s, nil
+	default:
+	}
+	for {
+		q, err := l.conn.AcceptStream(ctx)
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		default:
+			return nil, l.ended(err)
+		}
+		if s := l.take(q); s != nil {
+			return s, nil
+		}
 	}
 }
 
@@ -148,7 +198,10 @@ func (l *Link) ended(err error) error {
 }
 
 // Admit implements tunnel.Link.
-func (l *Link) Admit() { l.hold.Admit() }
+func (l *Link) Admit() {
+	l.hold.Admit()
+	l.admit()
+}
 
 // Export implements tunnel.Link.
 func (l *Link) Export(label string, binding []byte, length int) ([]byte, error) {

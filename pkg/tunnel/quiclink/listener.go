@@ -46,6 +46,9 @@ func NewListener(socket net.PacketConn, tlsConf *tls.Config, conf Config) (*List
 		TokenGeneratorKey:   (*quic.TokenGeneratorKey)(conf.TokenKey),
 		VerifySourceAddress: func(net.Addr) bool { return !handshakes.Allow() },
 	}}
+	if conf.Enter != nil {
+		l.transport.ConnContext = l.enter
+	}
 	if conf.HTTP3 != nil {
 		l.browsers = newBrowsers(*conf.HTTP3)
 	}
@@ -70,16 +73,40 @@ func (l *Listener) Accept(ctx context.Context) (tunnel.Link, error) {
 		case err != nil:
 			return nil, fmt.Errorf("quic accept: %w", err)
 		}
+		leave := placeOf(conn)
 		switch protocol := conn.ConnectionState().TLS.NegotiatedProtocol; {
 		case protocol == l.conf.ALPN:
-			return newLink(conn, l.conf, nil), nil
+			return newLink(conn, l.conf, leave, nil), nil
 		case protocol == ALPNHTTP3 && l.browsers != nil:
+			leave()
 			l.browsers.serve(conn)
 			continue
 		}
 		code, text := tunnel.Reason{Code: tunnel.ReasonRefused, Message: "no such protocol here"}.Wire()
 		_ = conn.CloseWithError(quic.ApplicationErrorCode(code), text)
 	}
+}
+
+// placeKey is under which a connection's context has what gives its place back.
+type placeKey struct{}
+
+var errNoPlace = errors.New("no place for another connection")
+
+// enter is a quic.Transport's ConnContext: it is asked before anything is done for a connection.
+func (l *Listener) enter(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
+	leave, ok := l.conf.Enter(client.RemoteAddr)
+	if !ok {
+		return nil, errNoPlace
+	}
+	context.AfterFunc(ctx, leave)
+	return context.WithValue(ctx, placeKey{}, leave), nil
+}
+
+func placeOf(conn *quic.Conn) (leave func()) {
+	if leave, ok := conn.Context().Value(placeKey{}).(func()); ok {
+		return leave
+	}
+	return func() {}
 }
 
 // Addr is the address of the socket.

@@ -57,6 +57,8 @@ type Config struct {
 	// Congestion is the TCP congestion control to ask the kernel for, on this link's socket alone; default "bbr", which keeps
 	// its rate on lines that lose packets at random. "system" leaves the system's. What is not to be had is left.
 	Congestion string
+	// Admitted, if set, is called when the link is admitted.
+	Admitted func()
 }
 
 const (

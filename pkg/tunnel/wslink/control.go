@@ -50,24 +50,34 @@ const maxWaiting = 8 * manyStreams
 type outbox struct {
 	mu    sync.Mutex
 	queue []message
-	ready chan struct{}
 }
-
-func newOutbox() *outbox { return &outbox{ready: make(chan struct{}, 1)} }
 
 // put reports whether there was room.
 func (o *outbox) put(m message) bool {
 	o.mu.Lock()
-	room := len(o.queue) < maxWaiting
-	if room {
-		o.queue = append(o.queue, m)
+	defer o.mu.Unlock()
+	if len(o.queue) >= maxWaiting {
+		return false
 	}
-	o.mu.Unlock()
-	select {
-	case o.ready <- struct{}{}:
-	default:
+	o.queue = append(o.queue, m)
+	return true
+}
+
+func (o *outbox) empty() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.queue) == 0
+}
+
+// drain takes what waits.
+func (o *outbox) drain() (chunk []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, m := range o.queue {
+		chunk = m.append(chunk)
 	}
-	return room
+	o.queue = nil
+	return chunk
 }
 
 // tell queues a message for the peer; one that finds no room ends the link. It never blocks.
@@ -75,28 +85,48 @@ func (l *Link) tell(m message) {
 	if !l.outbox.put(m) {
 		l.fail(&tunnel.ClosedError{Reason: tunnel.Reason{Code: tunnel.ReasonProtocol, Message: "the control stream is not read"}})
 	}
+	l.send()
 }
 
-func (o *outbox) drain(buf []byte) []byte {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, m := range o.queue {
-		buf = m.append(buf)
+// send has what is in the outbox written to the control stream, as soon as there is one, by a goroutine that lives no longer than
+// that takes.
+func (l *Link) send() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.control == nil || l.sending || l.over {
+		return
 	}
-	o.queue = o.queue[:0]
-	return buf
-}
-
-// sendControl writes what is in the outbox to the control stream.
-func (l *Link) sendControl(w io.Writer) error {
-	for chunk := l.outbox.drain(nil); len(chunk) > 0; {
-		n := min(len(chunk), maxChunk)
-		if _, err := w.Write(chunk[:n]); err != nil {
-			return err
+	l.sending = true
+	l.goroutines.Go(func() {
+		if err := l.sendControl(l.control); err != nil {
+			l.fail(closedError(err))
 		}
-		chunk = chunk[n:]
+	})
+}
+
+// sendControl returns when the outbox is empty and who puts something into it begins to send anew, or with what failed.
+func (l *Link) sendControl(w io.Writer) error {
+	for {
+		chunk := l.outbox.drain()
+		if len(chunk) == 0 && l.sent() {
+			return nil
+		}
+		for len(chunk) > 0 {
+			n := min(len(chunk), maxChunk)
+			if _, err := w.Write(chunk[:n]); err != nil {
+				return err
+			}
+			chunk = chunk[n:]
+		}
 	}
-	return nil
+}
+
+// sent ends the sending unless something has come meanwhile.
+func (l *Link) sent() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sending = !l.outbox.empty()
+	return !l.sending
 }
 
 // receiveControl acts on the peer's messages until the link ends.

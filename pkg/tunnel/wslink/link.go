@@ -29,14 +29,13 @@ type Link struct {
 	session *yamux.Session
 	ending  tunnel.Ending
 	hold    tunnel.Hold
-	outbox  *outbox
+	outbox  outbox
+	watcher *watcher
 	rtt     atomic.Int64
 	// congestion is the socket's congestion control, "" where it is not known.
 	congestion string
 
-	incoming chan *stream
-	// started hands the control stream to watch; once.
-	started chan *yamux.Stream
+	incoming *waiting
 	// opening serialises OpenStream, so that ids appear in order; slots bounds what this side has open.
 	opening chan struct{}
 	slots   chan struct{}
@@ -49,7 +48,9 @@ type Link struct {
 	resets  map[uint32]tunnel.ResetCode
 	last    uint32
 	control *yamux.Stream
-	// over is set when the link has ended and streams takes no more.
+	// sending is set while a goroutine writes what is in the outbox.
+	sending bool
+	// over is set when the link has ended: streams takes no more, and no goroutine is begun.
 	over bool
 
 	goroutines sync.WaitGroup
@@ -67,9 +68,7 @@ func newLink(ws *websocket.Conn, out *outlet, socket net.Conn, state tls.Connect
 	ws.SetReadLimit(maxMessage)
 	l := &Link{
 		conf: conf, dialled: dialled, ws: ws, socket: socket, tls: state,
-		outbox:   newOutbox(),
-		incoming: make(chan *stream, conf.MaxIncoming+conf.MaxIncoming/4),
-		started:  make(chan *yamux.Stream, 1),
+		incoming: newWaiting(),
 		opening:  make(chan struct{}, 1),
 		slots:    make(chan struct{}, conf.MaxOutgoing),
 		streams:  make(map[uint32]*stream),
@@ -80,27 +79,44 @@ func newLink(ws *websocket.Conn, out *outlet, socket net.Conn, state tls.Connect
 		ws: ws, out: out, take: l.take, done: l.ending.Done(), inside: make(chan struct{}, 1), began: time.Now(),
 		pings: rate.NewLimiter(pingsPerSecond, pingsAtOnce), broken: func(err error) { l.fail(closedError(err)) },
 	}
-	var err error
-	if dialled {
-		l.opening <- struct{}{} // until acceptStreams has opened the control stream, which must be the first
-		l.session, err = yamux.Client(l.conn, conf.yamux())
-	} else {
-		l.session, err = yamux.Server(l.conn, conf.yamux())
-	}
-	if err != nil {
+	if err := l.begin(); err != nil {
 		_ = socket.Close()
 		return nil, err
 	}
-	go l.run()
+	l.during(func() { l.sessionEnded(l.acceptStreams()) })
 	return l, nil
 }
 
-// run owns the link until nothing of it is left.
-func (l *Link) run() {
+// begin starts the session. It holds mu because what the session finds at once must not end a link that is half made.
+func (l *Link) begin() (err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dialled {
+		l.opening <- struct{}{} // until acceptStreams has opened the control stream, which must be the first
+		l.session, err = yamux.Client(l.conn, l.conf.yamux())
+	} else {
+		l.session, err = yamux.Server(l.conn, l.conf.yamux())
+	}
+	if err == nil {
+		l.watcher = watch(l)
+	}
+	return err
+}
+
+// during runs f in a goroutine that finish waits for, unless the link has ended.
+func (l *Link) during(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over {
+		l.goroutines.Go(f)
+	}
+}
+
+// finish undoes the link once it has ended, until nothing of it is left.
+func (l *Link) finish() {
 	defer close(l.finished)
-	l.goroutines.Go(func() { l.sessionEnded(l.acceptStreams()) })
-	l.watch()
 	l.interruptStreams()
+	l.watcher.stop()
 	l.closeConnection(l.ending.Closed())
 	_ = l.session.Close() // cannot block: both of its goroutines are off the closed connection
 	l.goroutines.Wait()
@@ -137,8 +153,12 @@ func (l *Link) closeConnection(cause *tunnel.ClosedError) {
 	_ = l.ws.CloseNow()
 }
 
-// fail ends the link for cause, unless it has ended already. It never blocks: run does the rest.
-func (l *Link) fail(cause *tunnel.ClosedError) { l.ending.End(cause) }
+// fail ends the link for cause, unless it has ended already. It never blocks.
+func (l *Link) fail(cause *tunnel.ClosedError) {
+	if l.ending.End(cause) {
+		go l.finish()
+	}
+}
 
 // take counts what the peer sends before Admit, yamux's own bytes included.
 func (l *Link) take(n int) error {
@@ -150,7 +170,12 @@ func (l *Link) take(n int) error {
 }
 
 // Admit implements tunnel.Link.
-func (l *Link) Admit() { l.hold.Admit() }
+func (l *Link) Admit() {
+	l.hold.Admit()
+	if l.conf.Admitted != nil {
+		l.conf.Admitted()
+	}
+}
 
 // Export implements tunnel.Link.
 func (l *Link) Export(label string, binding []byte, length int) ([]byte, error) {
@@ -202,12 +227,16 @@ func (l *Link) Accept(ctx context.Context) (tunnel.Stream, error) {
 		return nil, l.ending.Cause()
 	default:
 	}
-	select {
-	case s := <-l.incoming:
-		return s, nil
-	case <-l.ending.Done():
-		return nil, l.ending.Cause()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	for {
+		select {
+		case <-l.incoming.any:
+			if s := l.incoming.take(); s != nil {
+				return s, nil
+			}
+		case <-l.ending.Done():
+			return nil, l.ending.Cause()
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
 }

@@ -23,12 +23,12 @@ func (l *Link) startControl(y *yamux.Stream) {
 		interrupt(y)
 	}
 	l.mu.Unlock()
-	l.started <- y
-	l.goroutines.Go(func() {
+	l.during(func() {
 		err := l.receiveControl(y)
 		<-l.sessionOver()
 		l.fail(closedError(err))
 	})
+	l.send()
 }
 
 // sessionOver is closed once the session's end has a cause: when a stream of yamux fails because the session did, what
@@ -102,9 +102,7 @@ func (l *Link) admitStream(y *yamux.Stream) error {
 		s.Reset(tunnel.ResetRefused)
 		return nil
 	}
-	select {
-	case l.incoming <- s:
-	default:
+	if !l.incoming.put(s, limit) {
 		s.Reset(tunnel.ResetRefused)
 	}
 	return nil

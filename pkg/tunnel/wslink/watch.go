@@ -1,65 +1,66 @@
 package wslink
 
 import (
+	"sync"
 	"time"
-
-	"github.com/hashicorp/yamux"
 
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 )
 
-// watch does what is due, until the link has ended: it has the outbox written, probes the peer, and ends the link when that has
-// been silent for too long. Whatever arrives counts as life: on a saturated line the answer to a ping waits behind a lot of
-// data, and a link must not die of being used. What may block has a goroutine while it does, and an idle link none.
-func (l *Link) watch() {
-	pings := time.NewTicker(l.conf.Ping)
-	defer pings.Stop()
-	silence := time.NewTimer(l.conf.Silence)
-	defer silence.Stop()
-	var control *yamux.Stream
-	sent, pinged := make(chan error, 1), make(chan struct{}, 1)
-	sending, pinging := false, false
-	for {
-		var ready <-chan struct{}
-		if control != nil && !sending {
-			ready = l.outbox.ready
-		}
-		select {
-		case <-l.ending.Done():
-			return
-		case control = <-l.started:
-		case <-ready:
-			sending = true
-			l.goroutines.Go(func() { sent <- l.sendControl(control) })
-		case err := <-sent:
-			sending = false
-			if err != nil {
-				l.fail(closedError(err))
-			}
-		case <-pings.C:
-			if !pinging {
-				pinging = true
-				l.goroutines.Go(func() {
-					l.ping()
-					pinged <- struct{}{}
-				})
-			}
-		case <-pinged:
-			pinging = false
-		case <-silence.C:
-			left := l.conf.Silence - l.conn.silent()
-			if left <= 0 {
-				l.fail(&tunnel.ClosedError{Reason: tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "the peer does not answer"}})
-				return
-			}
-			silence.Reset(left)
-		}
+// watcher probes the peer, and ends the link when that has been silent for too long. Whatever arrives counts as life: on a
+// saturated line the answer to a ping waits behind a lot of data, and a link must not die of being used. It is two timers and no
+// goroutine, because most links are idle and an edge has thousands.
+type watcher struct {
+	link *Link
+
+	mu              sync.Mutex // guards all below
+	pings, silences *time.Timer
+	stopped         bool
+}
+
+func watch(l *Link) *watcher {
+	w := &watcher{link: l}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pings = time.AfterFunc(l.conf.Ping, w.ping)
+	w.silences = time.AfterFunc(l.conf.Silence, w.listen)
+	return w
+}
+
+// stop begins no further ping. One that is under way ends with the session.
+func (w *watcher) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopped = true
+	w.pings.Stop()
+	w.silences.Stop()
+}
+
+func (w *watcher) again(timer *time.Timer, in time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.stopped {
+		timer.Reset(in)
 	}
 }
 
 // ping makes the peer say something, and measures the round trip.
-func (l *Link) ping() {
-	if rtt, err := l.session.Ping(); err == nil {
-		l.rtt.Store(int64(rtt))
+func (w *watcher) ping() {
+	w.link.during(func() {
+		began := time.Now()
+		if rtt, err := w.link.session.Ping(); err == nil {
+			w.link.rtt.Store(int64(rtt))
+		}
+		w.again(w.pings, max(w.link.conf.Ping-time.Since(began), 0))
+	})
+}
+
+// listen looks how long the peer has been silent.
+func (w *watcher) listen() {
+	left := w.link.conf.Silence - w.link.conn.silent()
+	if left <= 0 {
+		w.link.fail(&tunnel.ClosedError{Reason: tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "the peer does not answer"}})
+		return
 	}
+	w.again(w.silences, left)
 }
