@@ -13,7 +13,7 @@ const (
 
 // Hurry gives links up after testQuiet of low load, and TestLinger without work.
 func (c *Connector) Hurry() {
-	c.links.shrink = shrinking{fast: testQuiet, bulk: testQuiet, linger: TestLinger, warm: testQuiet}
+	c.links.shrink = shrinking{fast: testQuiet, bulk: testQuiet, linger: TestLinger, warm: testQuiet, spread: testQuiet}
 }
 
 // Retiring is how many links take nothing new.
@@ -42,7 +42,7 @@ func (c *Connector) Hasten() {
 	for _, s := range c.links.all() {
 		for _, l := range s.lanes {
 			l.mu.Lock()
-			l.due = time.Time{}
+			l.due, l.late = time.Time{}, 0
 			l.mu.Unlock()
 			l.wake()
 		}

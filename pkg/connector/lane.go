@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -57,15 +59,18 @@ type lane struct {
 	mu      sync.Mutex // guards all below
 	backoff tunnel.Backoff
 	size    size
-	linger  time.Duration
-	warm    time.Duration
-	serving []*held   // links that are up and not draining
-	former  []*held   // links that others have taken the place of, to be retired
-	due     time.Time // when the next attempt may be made
-	asked   time.Time // before which the edge asked not to dial
-	abort   func()    // gives up the dial that runs; nil while none does
+	shrink  shrinking
+	late    time.Duration // how long after the fast lane this one dials, having lost its links
+	serving []*held       // links that are up and not draining
+	former  []*held       // links that others have taken the place of, to be retired
+	due     time.Time     // when the next attempt may be made
+	asked   time.Time     // before which the edge asked not to dial
+	abort   func()        // gives up the dial that runs; nil while none does
 	revoked bool
 	problem string // why the lane has no link; empty while it has
+
+	// wanted ends the wait of a bulk lane for its turn.
+	wanted atomic.Bool
 }
 
 func newLane(l *links, kind tunnelv1.Lane, dial dialFunc, shrink shrinking) *lane {
@@ -74,7 +79,7 @@ func newLane(l *links, kind tunnelv1.Lane, dial dialFunc, shrink shrinking) *lan
 		s = size{most: maxBulk, quiet: shrink.bulk}
 	}
 	return &lane{
-		links: l, kind: kind, dial: dial, size: s, linger: shrink.linger, warm: shrink.warm,
+		links: l, kind: kind, dial: dial, size: s, shrink: shrink,
 		waken: make(chan struct{}, 1), improve: make(chan struct{}, 1),
 	}
 }
@@ -141,8 +146,8 @@ func (l *lane) next(now time.Time) (wait time.Duration, surplus *held, revoked b
 	}
 	longest := idle
 	if l.kind == tunnelv1.Lane_LANE_BULK && slices.ContainsFunc(l.serving, (*held).slow) {
-		longest = min(l.warm/4, 5*time.Second)
-		if now.Sub(l.gate.running.lately()) < l.warm {
+		longest = min(l.shrink.warm/4, 5*time.Second)
+		if now.Sub(l.gate.running.lately()) < l.shrink.warm {
 			running = max(running, 1)
 		}
 	}
@@ -153,7 +158,29 @@ func (l *lane) next(now time.Time) (wait time.Duration, surplus *held, revoked b
 	case len(l.serving) == want:
 		return min(l.size.watch(running), longest), nil, false
 	}
-	return max(l.due.Sub(now), 0), nil, false
+	return max(l.due.Sub(now), l.turn(now), 0), nil, false
+}
+
+// turn is how long a bulk lane that lost its links waits for its turn: until some time after the fast lane is up, or until an
+// exchange comes. After a restart of an edge a thousand connectors need one link each first. The caller holds mu.
+func (l *lane) turn(now time.Time) time.Duration {
+	if l.late == 0 || l.wanted.Load() || len(l.serving) > 0 {
+		return 0
+	}
+	up := l.fastUp.Load()
+	if up == 0 {
+		return idle // begin of the fast lane ends it
+	}
+	return time.Unix(0, up).Add(l.late).Sub(now)
+}
+
+// want has the bulk lanes dial now if they wait for their turn.
+func (l *links) want() {
+	for _, other := range l.lanes {
+		if other.kind == tunnelv1.Lane_LANE_BULK && other.wanted.CompareAndSwap(false, true) {
+			other.wake()
+		}
+	}
 }
 
 // surplus takes the link out that has the least to do; the caller holds mu.
@@ -169,6 +196,15 @@ func (l *lane) surplus() *held {
 func (l *lane) empty(h *held) {
 	h.draining = true
 	l.serving = slices.DeleteFunc(l.serving, func(other *held) bool { return other == h })
+	if len(l.serving) > 0 {
+		return
+	}
+	if l.kind == tunnelv1.Lane_LANE_FAST {
+		l.fastUp.Store(0)
+		return
+	}
+	l.late = 1 + rand.N(l.shrink.spread)
+	l.wanted.Store(false)
 }
 
 // retire closes a link that is one too many, or was replaced, once nothing has run on it for a while, so that nothing is lost.
@@ -177,7 +213,7 @@ func (l *lane) retire(h *held) {
 	if err := h.Leave(0); err != nil {
 		return // it has ended
 	}
-	tick := time.NewTicker(l.linger / 10)
+	tick := time.NewTicker(l.shrink.linger / 10)
 	defer tick.Stop()
 	for quiet := 0; quiet < 10; quiet++ {
 		select {
@@ -217,6 +253,9 @@ func (l *lane) attempt(ctx context.Context, serving *sync.WaitGroup) {
 func (l *lane) begin(ctx context.Context, link *controlclient.Link, serving *sync.WaitGroup, old ...*held) {
 	l.attempts.WithLabelValues(laneName(l.kind), "up").Inc()
 	h := &held{Link: link, lane: l.kind, since: time.Now(), work: work{woken: l.wake, load: int64(l.size.load)}}
+	if l.kind == tunnelv1.Lane_LANE_FAST {
+		h.work.used = l.want
+	}
 	l.logger.Info("link up", zap.String("lane", laneName(l.kind)), zap.String("transport", link.Info().Transport),
 		zap.Uint64("generation", link.Generation), zap.Duration("clock_offset", l.open.Clock.Offset()))
 	l.mu.Lock()
@@ -225,8 +264,15 @@ func (l *lane) begin(ctx context.Context, link *controlclient.Link, serving *syn
 	for _, o := range old {
 		l.replace(o)
 	}
+	first := len(l.serving) == 1
 	l.mu.Unlock()
 	l.hold(h)
+	if first && l.kind == tunnelv1.Lane_LANE_FAST {
+		l.fastUp.Store(h.since.UnixNano())
+		for _, other := range l.lanes {
+			other.wake()
+		}
+	}
 	serving.Go(func() { l.serve(ctx, h) })
 }
 

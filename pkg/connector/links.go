@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,8 +19,10 @@ import (
 )
 
 const (
-	// quicLead is the head start of QUIC over WebSocket.
-	quicLead = time.Second
+	// quicLead is the head start of QUIC over WebSocket, and quicLeadKnown that where QUIC carried the last link: an edge that a
+	// thousand connectors come back to is slow to answer, and a link over WebSocket would have to be opened once more soon.
+	quicLead      = time.Second
+	quicLeadKnown = 3 * time.Second
 	// dialTimeout bounds one attempt with both transports.
 	dialTimeout = 20 * time.Second
 	// freshTrip is how old the last round trip of a link may be that counts as up.
@@ -38,6 +41,8 @@ type links struct {
 	attempts *prometheus.CounterVec
 	lanes    []*lane
 	fixed    string // Config.Transport
+	// fastUp is since when the fast lane has had a link that takes exchanges, Unix nanoseconds; 0: it has none.
+	fastUp atomic.Int64
 
 	mu      sync.Mutex // guards all below
 	held    []*held
@@ -96,9 +101,37 @@ func newDialers(cfg Config, target tunnel.Target) dialers {
 	case TransportWebSocket:
 		return dialers{fast: tcp, bulk: bulk}
 	}
-	return dialers{bulk: bulk, better: quic, fast: func(ctx context.Context) (tunnel.Link, error) {
-		return tunnel.Race(ctx, target, overQUIC, overTCP, quicLead)
-	}}
+	return dialers{bulk: bulk, better: quic, fast: either(target, overQUIC, overTCP)}
+}
+
+// believed is how many refusals over QUIC are believed in a row: nothing proves that the edge sent them, and somebody who can
+// forge them must not keep a connector from trying TCP.
+const believed = 3
+
+// either dials over QUIC, and over TCP where that does not come up, or the other way round after too many refusals.
+func either(target tunnel.Target, overQUIC, overTCP tunnel.Dialer) dialFunc {
+	var refused atomic.Int64
+	var known atomic.Bool // the last link was over QUIC
+	return func(ctx context.Context) (tunnel.Link, error) {
+		first, second, lead := overQUIC, overTCP, quicLead
+		if known.Load() {
+			lead = quicLeadKnown
+		}
+		if refused.Load() >= believed {
+			refused.Store(0)
+			first, second = overTCP, overQUIC
+		}
+		link, err := tunnel.Race(ctx, target, first, second, lead)
+		if tunnel.ComeBack(err) > 0 {
+			refused.Add(1)
+		} else {
+			refused.Store(0)
+		}
+		if err == nil {
+			known.Store(link.Info().Transport == overQUIC.Transport())
+		}
+		return link, err
+	}
 }
 
 // run keeps every lane up until ctx ends (then the links are closed and it returns nil) or the enrolment is revoked.

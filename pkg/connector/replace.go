@@ -18,6 +18,7 @@ const (
 
 // retry has a lane that waits, or that dials over a network that is gone, dial now; what the edge asked for stays obeyed.
 func (l *lane) retry(now time.Time) {
+	l.wanted.Store(true) // it is this machine's network that changed, and not an edge that a thousand come back to
 	l.mu.Lock()
 	if now.Before(l.due) && !now.Before(l.asked) {
 		l.backoff, l.due = tunnel.Backoff{}, now

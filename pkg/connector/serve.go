@@ -73,9 +73,8 @@ func (g *gate) serve(link *controlclient.Link, w *work) {
 		}
 		select {
 		case g.slots <- struct{}{}:
-			w.begin(&w.in)
 			all.Go(func() {
-				defer func() { <-g.slots; w.in.Add(-1) }()
+				defer func() { <-g.slots }()
 				g.stream(ctx, link, stream, moves, w)
 			})
 		default:
@@ -114,6 +113,9 @@ func (g *gate) stream(ctx context.Context, link *controlclient.Link, s tunnel.St
 		s.Reset(tunnel.ResetInternal)
 		return
 	}
+	w.begin(&w.in) // a probe is no work: links must not be opened for it
+	defer w.in.Add(-1)
+	w.exchange()
 	err = exchange.ServeMoving(ctx, s, &checked{gate: g, generation: link.Generation}, moves)
 	var crashed *exchange.PanicError
 	if errors.As(err, &crashed) {

@@ -17,11 +17,12 @@ const (
 	// fastLoad is how many exchanges a fast link is to run at most while another may be opened.
 	fastLoad = 4
 	// growEvery is the least time between two links that are opened for load.
-	growEvery = 250 * time.Millisecond
-	fastQuiet = time.Minute
-	bulkQuiet = 30 * time.Second
-	warmFor   = 10 * time.Minute
-	linger    = 10 * time.Second
+	growEvery  = 250 * time.Millisecond
+	fastQuiet  = time.Minute
+	bulkQuiet  = 30 * time.Second
+	warmFor    = 10 * time.Minute
+	linger     = 10 * time.Second
+	turnWithin = 5 * time.Second
 )
 
 // shrinking is how long lanes take to shrink.
@@ -34,10 +35,13 @@ type shrinking struct {
 	// warm is how long after its last exchange a clinic counts as at work: where TCP slows down with each lost packet, its bulk
 	// links are up before a body needs them, because one that has begun takes no further links.
 	warm time.Duration
+	// spread bounds for how long, after its fast lane is up again, a bulk lane that lost its links leaves the edge to those that
+	// have no link at all. The first exchange ends the wait.
+	spread time.Duration
 }
 
 func defaultShrinking() shrinking {
-	return shrinking{fast: fastQuiet, bulk: bulkQuiet, linger: linger, warm: warmFor}
+	return shrinking{fast: fastQuiet, bulk: bulkQuiet, linger: linger, warm: warmFor, spread: turnWithin}
 }
 
 // size decides how many links a lane is to have; step is a pure function of it and its arguments.
@@ -93,6 +97,15 @@ type work struct {
 	// woken is called when more has come than one link is for; it must not block.
 	woken func()
 	load  int64
+	// used is told of each exchange of the link; nil for nobody. It must not block.
+	used func()
+}
+
+// exchange notes that an exchange begins.
+func (w *work) exchange() {
+	if w.used != nil {
+		w.used()
+	}
 }
 
 func (w *work) begin(n *atomic.Int64) {
