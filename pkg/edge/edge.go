@@ -73,6 +73,7 @@ type Edge struct {
 	registry *registry.Registry
 	control  *controlserver.Server
 	links    *links
+	doors    doors
 	quic     *quiclink.Listener // nil without QUIC
 
 	// The other edges; nil where this one is alone.

@@ -82,8 +82,10 @@ func (l *links) serve(link tunnel.Link) {
 
 // ServeHTTP takes a link over WebSocket.
 func (l *links) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	link, err := wslink.Accept(w, r, wslink.Config{})
+	c := comerOf(r)
+	link, err := wslink.Accept(w, r, wslink.Config{Admitted: c.left})
 	if err != nil {
+		c.left()
 		l.logger.Info("websocket link refused", zap.Error(err))
 		return
 	}

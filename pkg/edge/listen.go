@@ -94,7 +94,7 @@ func (e *Edge) listenQUIC() (*quiclink.Listener, error) {
 	if e.place.udp == nil {
 		return nil, nil
 	}
-	conf := quiclink.Config{ConnectionID: e.place.udp.Epoch().ConnectionID}
+	conf := quiclink.Config{ConnectionID: e.place.udp.Epoch().ConnectionID, Enter: e.doors.enterQUIC}
 	var browsers *tls.Config
 	if e.config.HTTP3 {
 		browsers = browserTLS(e.certs.TLSConfig(quiclink.ALPNHTTP3), e.config.Host)

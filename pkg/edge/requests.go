@@ -87,7 +87,12 @@ func (e *Edge) tunnelHost() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(controlserver.EnrollPath, e.control.EnrollHandler())
 	mux.Handle(wslink.Path, e.links)
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != wslink.Path {
+			comerOf(r).left()
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // admin is what the admin socket leads to.

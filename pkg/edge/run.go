@@ -51,7 +51,9 @@ func (e *Edge) Run(ctx context.Context) error {
 		{Name: "health", Run: e.serveHealth},
 		{Name: "links", Run: e.links.Run},
 		{Name: "other edges", Run: e.runPeers, Drain: e.drainPeers},
-		{Name: "requests", Run: func(ctx context.Context) error { return serve(ctx, e.front.Server, e.limits.Listener(e.place.tcp)) }, Drain: e.drain},
+		{Name: "requests", Run: func(ctx context.Context) error {
+			return serve(ctx, e.front.Server, comers{e.limits.Listener(e.place.tcp)})
+		}, Drain: e.drain},
 		{Name: "requests over HTTP/3", Run: e.serveHTTP3, Drain: e.drainHTTP3},
 		{Name: "hand-over", Run: func(ctx context.Context) error { return e.handOver(ctx, leave) }},
 		{Name: "service manager", Run: func(ctx context.Context) error { return e.notifier.Watch(ctx, e.status) }},

@@ -98,7 +98,7 @@ func (e *Edge) publicServer() *http.Server {
 	if err != nil {
 		errorLog = zap.NewStdLog(e.logger) // cannot be: debug is a level
 	}
-	server := &http.Server{Handler: e.public(), TLSConfig: e.certs.TLSConfig(), ErrorLog: errorLog}
+	server := &http.Server{Handler: e.public(), TLSConfig: e.doors.atDoor(e.certs.TLSConfig(), e.config.Host), ErrorLog: errorLog, ConnContext: withComer}
 	guard.Server(server)
 	return server
 }

@@ -1,0 +1,139 @@
+package edge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/session"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+)
+
+// doorWait is how long a connector over TCP may wait before its TLS handshake; with that it must fit into guard.HeaderTimeout.
+const doorWait = 3 * time.Second
+
+// doors are what links come in by. Each transport has its own, so that bulk links that wait, and browsers over HTTP/3, take no
+// place of a lane that has none at all.
+type doors struct{ quic, tcp tunnel.Door }
+
+// enterQUIC is quiclink.Config.Enter: there is no waiting, because quic-go asks in the one goroutine that takes first packets.
+func (d *doors) enterQUIC(remote net.Addr) (leave func(), ok bool) {
+	return d.quic.Enter(session.SourceOf(remote.String()))
+}
+
+// comers makes connections of l such that atDoor can stop them.
+type comers struct {
+	net.Listener
+}
+
+func (l comers) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &comer{Conn: c}, nil
+}
+
+// comer is a TCP connection that may hold a place at the door.
+type comer struct {
+	net.Conn
+
+	mu     sync.Mutex // guards both
+	leave  func()
+	closed bool
+}
+
+var _ syscall.Conn = (*comer)(nil)
+
+// SyscallConn implements syscall.Conn.
+func (c *comer) SyscallConn() (syscall.RawConn, error) {
+	under, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return under.SyscallConn()
+}
+
+// holds notes the place that the connection has.
+func (c *comer) holds(leave func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		leave()
+		return
+	}
+	c.leave = leave
+}
+
+// left gives the place back, if the connection has one.
+func (c *comer) left() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.leave != nil {
+		c.leave()
+		c.leave = nil
+	}
+}
+
+// Close implements net.Conn.
+func (c *comer) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.left()
+	return c.Conn.Close()
+}
+
+var errNoPlace = errors.New("too many links are being opened")
+
+// atDoor has whoever comes for a link wait for a place before the handshake, the part that costs. Nothing can be said to those
+// who wait too long, so they find their connection closed, and come back by their back-off.
+func (d *doors) atDoor(base *tls.Config, host string) *tls.Config {
+	conf := base.Clone()
+	conf.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		c, ok := hello.Conn.(*comer)
+		// A link is a WebSocket over HTTP/1.1: who would also speak HTTP/2 gets that, and no link.
+		if !ok || !strings.EqualFold(hello.ServerName, host) || slices.Contains(hello.SupportedProtos, "h2") {
+			return nil, nil
+		}
+		ctx, cancel := context.WithTimeout(hello.Context(), doorWait)
+		defer cancel()
+		leave, err := d.tcp.Wait(ctx, session.SourceOf(c.RemoteAddr().String()))
+		if err != nil {
+			_ = c.Close()
+			return nil, errNoPlace
+		}
+		c.holds(leave)
+		return nil, nil
+	}
+	return conf
+}
+
+// comerKey is under which a request's context has its connection.
+type comerKey struct{}
+
+// withComer is http.Server.ConnContext.
+func withComer(ctx context.Context, conn net.Conn) context.Context {
+	if secured, ok := conn.(*tls.Conn); ok {
+		if c, ok := secured.NetConn().(*comer); ok {
+			return context.WithValue(ctx, comerKey{}, c)
+		}
+	}
+	return ctx
+}
+
+// comerOf is the connection that a request came on; nil where that holds no place.
+func comerOf(r *http.Request) *comer {
+	c, _ := r.Context().Value(comerKey{}).(*comer)
+	return c
+}
