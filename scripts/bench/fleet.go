@@ -181,11 +181,13 @@ func (b *bench) idle(ctx context.Context) error {
 		return err
 	}
 	p.programs = append(p.programs, members)
-	linked, err := s.allLinked(ctx, p)
+	if _, err := s.allLinked(ctx, p); err != nil {
+		return err
+	}
+	links, err := s.settled(ctx)
 	if err != nil {
 		return err
 	}
-	pause(settle)
 	after, err := resident(edge)
 	if err != nil {
 		return err
@@ -199,7 +201,7 @@ func (b *bench) idle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	perConnector, perLink := (after-before)/fleetSize/1024, float64(linked.links)/fleetSize
+	perConnector, perLink := (after-before)/fleetSize/1024, float64(links)/fleetSize
 	slices.Sort(again.answers)
 	p50, worst := again.answers[len(again.answers)/2].Seconds()*ms, again.answers[len(again.answers)-1].Seconds()*ms
 	some, whole, asked := again.some.Seconds(), again.whole.Seconds(), float64(len(again.answers))
@@ -240,10 +242,27 @@ func (s *sallyport) linked(ctx context.Context) (some, whole, links int, err err
 	return some, whole, links, nil
 }
 
+// settleLimit is how long links that others have taken the place of may stay.
+const settleLimit = 40 * time.Second
+
+// settled waits until the connectors have one link for each lane and no more, or settleLimit has passed, and then for what the
+// edge still does; it returns how many links there are.
+func (s *sallyport) settled(ctx context.Context) (links int, err error) {
+	for began := time.Now(); time.Since(began) < settleLimit; pause(time.Second) {
+		if _, _, links, err = s.linked(ctx); err != nil {
+			return 0, err
+		}
+		if links == fleetSize*lanes {
+			break
+		}
+	}
+	pause(settle)
+	return links, nil
+}
+
 // back is how a fleet came to an edge.
 type back struct {
 	some, whole time.Duration   // until every connector had a link, and one for each lane
-	links       int             // there are then
 	answers     []time.Duration // what a stranger's page took meanwhile
 }
 
@@ -266,7 +285,7 @@ func (s *sallyport) allLinked(ctx context.Context, p *path) (b back, err error) 
 		case <-tick.C:
 		}
 		var refused *connect.Error
-		some, whole, b.links, err = s.linked(ctx)
+		some, whole, _, err = s.linked(ctx)
 		if errors.As(err, &refused) && refused.Code() == connect.CodeUnavailable {
 			continue // it has not begun yet
 		} else if err != nil && ctx.Err() == nil {

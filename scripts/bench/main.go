@@ -140,6 +140,11 @@ func run(ctx context.Context, o options) error {
 	} else {
 		defer os.RemoveAll(b.dir)
 	}
+	if o.profiles != "" {
+		if err := os.MkdirAll(o.profiles, 0o700); err != nil {
+			return err
+		}
+	}
 	b.bin = filepath.Join(b.dir, "bin")
 	build := exec.CommandContext(ctx, "go", "build", "-o", b.bin+string(filepath.Separator), "./cmd/edge", "./cmd/connector")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -103,6 +103,7 @@ func (s *Server) admit(ctx context.Context, link tunnel.Link) (*admission, error
 	if err := s.register(ctx, a); err != nil {
 		return a, err
 	}
+	a.register.Proof, a.hello.Nonce = "", nil // the link keeps the rest
 	return a, errors.Join(stream.SetReadDeadline(time.Time{}), stream.SetWriteDeadline(time.Time{}))
 }
 
