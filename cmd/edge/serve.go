@@ -52,7 +52,6 @@ func (p *program) serveCommand() *cobra.Command {
 				return err
 			}
 			e.Follow(edge.Source{File: p.configFile, Load: p.reload, SetLevel: setLevel})
-			defer run.CollectByAmount()()
 			defer service.OnSignal(syscall.SIGHUP, e.Reload)()
 			second := make(chan os.Signal, 1)
 			stop := context.AfterFunc(cmd.Context(), func() { // whoever asks twice does not want to wait for the drain

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sallyport-dev/sallyport/pkg/gather"
 	"github.com/sallyport-dev/sallyport/pkg/session"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 )
@@ -59,6 +60,23 @@ func (c *comer) SyscallConn() (syscall.RawConn, error) {
 		return nil, errors.ErrUnsupported
 	}
 	return under.SyscallConn()
+}
+
+var _ gather.Holder = (*comer)(nil)
+
+// Hold implements gather.Holder.
+func (c *comer) Hold() {
+	if h, ok := c.Conn.(gather.Holder); ok {
+		h.Hold()
+	}
+}
+
+// Release implements gather.Holder.
+func (c *comer) Release() error {
+	if h, ok := c.Conn.(gather.Holder); ok {
+		return h.Release()
+	}
+	return nil
 }
 
 // holds notes the place that the connection has.
@@ -122,7 +140,7 @@ func (d *doors) atDoor(base *tls.Config, host string) *tls.Config {
 // comerKey is under which a request's context has its connection.
 type comerKey struct{}
 
-// withComer is http.Server.ConnContext.
+// withComer is for http.Server.ConnContext, beside guard's.
 func withComer(ctx context.Context, conn net.Conn) context.Context {
 	if secured, ok := conn.(*tls.Conn); ok {
 		if c, ok := secured.NetConn().(*comer); ok {

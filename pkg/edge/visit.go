@@ -1,8 +1,10 @@
 package edge
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 
@@ -98,8 +100,10 @@ func (e *Edge) publicServer() *http.Server {
 	if err != nil {
 		errorLog = zap.NewStdLog(e.logger) // cannot be: debug is a level
 	}
-	server := &http.Server{Handler: e.public(), TLSConfig: e.doors.atDoor(e.certs.TLSConfig(), e.config.Host), ErrorLog: errorLog, ConnContext: withComer}
+	server := &http.Server{Handler: e.public(), TLSConfig: e.doors.atDoor(e.certs.TLSConfig(), e.config.Host), ErrorLog: errorLog}
 	guard.Server(server)
+	guards := server.ConnContext
+	server.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return withComer(guards(ctx, c), c) }
 	return server
 }
 

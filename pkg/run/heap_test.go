@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"testing"
+	"time"
 )
 
 func TestGrowthReachesTheLeastAndDoublesAboveIt(t *testing.T) {
@@ -19,7 +20,7 @@ func TestGrowthReachesTheLeastAndDoublesAboveIt(t *testing.T) {
 		{5 * mib, 0, 10 * mib},
 	} {
 		live := max(c.live, smallHeap)
-		got := live + live*uint64(growth(c.live, c.least))/100
+		got := live + live*uint64(growth(c.live, c.least, 100, 0))/100
 		if got > c.want || got < c.want-c.want/50 {
 			t.Errorf("a live heap of %d MiB may reach %d KiB, want %d", c.live/mib, got>>10, c.want>>10)
 		}
@@ -57,9 +58,30 @@ func collected(t *testing.T, least uint64) int {
 		runtime.ReadMemStats(&stats)
 		percent = debug.SetGCPercent(100)
 		debug.SetGCPercent(percent)
-		if want := growth(stats.HeapAlloc, least); percent-want < 2*worthwhile && want-percent < 2*worthwhile {
+		if want := growth(stats.HeapAlloc, least, 100, 0); percent-want < 2*worthwhile && want-percent < 2*worthwhile {
 			break
 		}
 	}
 	return percent
+}
+
+// A large heap is given less while its process does little, and as much as ever when it works.
+func TestIdleHeapHoldsLittleGarbage(t *testing.T) {
+	const mib = 1 << 20
+	for _, c := range []struct {
+		live, last int
+		since      time.Duration
+		want       int
+	}{
+		{100, 100, 3 * time.Second, 25},
+		{100, 25, 1500 * time.Millisecond, 25},
+		{100, 25, 500 * time.Millisecond, 100},
+		{100, 100, 1500 * time.Millisecond, 100},
+		{40, 100, 3 * time.Second, 60}, // least is not reached
+		{5, 1180, 3 * time.Second, 1180},
+	} {
+		if got := growth(uint64(c.live)*mib, 64*mib, c.last, c.since); got != c.want {
+			t.Errorf("%d MiB, by %d%% in %v: may grow by %d%%, want %d", c.live, c.last, c.since, got, c.want)
+		}
+	}
 }

@@ -40,6 +40,7 @@ const (
 	lanes     = 2 // a link each
 	fleetEnv  = "SALLYPORT_BENCH_FLEET"
 	settle    = 5 * time.Second
+	quietFor  = 30 * time.Second // until what the arrival of all took is collected and given back
 	backLimit = 2 * time.Minute
 )
 
@@ -256,7 +257,7 @@ func (s *sallyport) settled(ctx context.Context) (links int, err error) {
 			break
 		}
 	}
-	pause(settle)
+	pause(quietFor)
 	return links, nil
 }
 
