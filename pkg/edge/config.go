@@ -51,6 +51,8 @@ type Config struct {
 	// Health serves /ready alone, over plain HTTP, for a load balancer on another machine: a status and one line, and nothing that
 	// tells what is served here. Empty: it is served on loopback only.
 	Health string `conf:"health" help:"address of /ready for a load balancer, plain HTTP"`
+	// ProxyProtocol names load balancers whose word is taken for where connections come from.
+	ProxyProtocol ProxyProtocol `conf:"proxy_protocol"`
 	// Certificates are PEM files, read again when they change. Without any, the local CA that init made issues them.
 	Certificates []Certificate `conf:"certificates"`
 	Drain        Drain         `conf:"drain"`

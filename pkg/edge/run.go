@@ -25,6 +25,10 @@ func (e *Edge) Run(ctx context.Context) error {
 	if e.front, err = newFront(e.publicServer()); err != nil {
 		return errors.Join(err, e.close(err))
 	}
+	public, err := e.behindBalancers(e.place.tcp)
+	if err != nil {
+		return errors.Join(err, e.close(err))
+	}
 	if err := e.place.take(ctx); err != nil {
 		return errors.Join(err, e.close(err))
 	}
@@ -52,7 +56,7 @@ func (e *Edge) Run(ctx context.Context) error {
 		{Name: "links", Run: e.links.Run},
 		{Name: "other edges", Run: e.runPeers, Drain: e.drainPeers},
 		{Name: "requests", Run: func(ctx context.Context) error {
-			return serve(ctx, e.front.Server, comers{e.limits.Listener(e.place.tcp)})
+			return serve(ctx, e.front.Server, comers{e.limits.Listener(public)})
 		}, Drain: e.drain},
 		{Name: "requests over HTTP/3", Run: e.serveHTTP3, Drain: e.drainHTTP3},
 		{Name: "hand-over", Run: func(ctx context.Context) error { return e.handOver(ctx, leave) }},
