@@ -12,7 +12,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sallyport-dev/sallyport/pkg/gather"
+	"github.com/sallyport-dev/sallyport/pkg/metric"
 	"github.com/sallyport-dev/sallyport/pkg/session"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 )
@@ -22,11 +25,22 @@ const doorWait = 3 * time.Second
 
 // doors are what links come in by. Each transport has its own, so that bulk links that wait, and browsers over HTTP/3, take no
 // place of a lane that has none at all.
-type doors struct{ quic, tcp tunnel.Door }
+type doors struct {
+	quic, tcp tunnel.Door
+	refused   *prometheus.CounterVec // by transport
+}
+
+func newDoors(metrics *metric.Registry) *doors {
+	return &doors{refused: metrics.Counter("sallyport_edge_door_refused_total", "Connections for links that found too many being opened, by transport.", "transport")}
+}
 
 // enterQUIC is quiclink.Config.Enter: there is no waiting, because quic-go asks in the one goroutine that takes first packets.
 func (d *doors) enterQUIC(remote net.Addr) (leave func(), ok bool) {
-	return d.quic.Enter(session.SourceOf(remote.String()))
+	leave, ok = d.quic.Enter(session.SourceOf(remote.String()))
+	if !ok {
+		d.refused.WithLabelValues("quic").Inc()
+	}
+	return leave, ok
 }
 
 // comers makes connections of l such that atDoor can stop them.
@@ -128,6 +142,7 @@ func (d *doors) atDoor(base *tls.Config, host string) *tls.Config {
 		defer cancel()
 		leave, err := d.tcp.Wait(ctx, session.SourceOf(c.RemoteAddr().String()))
 		if err != nil {
+			d.refused.WithLabelValues("websocket").Inc()
 			_ = c.Close()
 			return nil, errNoPlace
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/guard"
+	"github.com/sallyport-dev/sallyport/pkg/metric"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel/linktest"
 )
@@ -39,7 +40,8 @@ func TestConnectorsWaitBeforeTLSAndNobodyElseDoes(t *testing.T) {
 	server.NextProtos = []string{"h2", "http/1.1"}
 	server.SessionTicketsDisabled = true // nobody reads after the handshake
 	synctest.Test(t, func(t *testing.T) {
-		d := &doors{tcp: tunnel.Door{Places: 1, Limit: time.Minute}}
+		d := newDoors(metric.New())
+		d.tcp = tunnel.Door{Places: 1, Limit: time.Minute}
 		err, _, first := knock(d, server, client, "http/1.1")
 		if err != nil {
 			t.Fatal(err)

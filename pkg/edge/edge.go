@@ -73,7 +73,7 @@ type Edge struct {
 	registry *registry.Registry
 	control  *controlserver.Server
 	links    *links
-	doors    doors
+	doors    *doors
 	quic     *quiclink.Listener // nil without QUIC
 
 	// The other edges; nil where this one is alone.
@@ -179,6 +179,7 @@ func (e *Edge) assembleTunnel(context.Context) error {
 		return err
 	}
 	e.limits = guard.NewLimits(guard.DefaultLimits(), nil, e.metrics)
+	e.doors = newDoors(e.metrics)
 	var err error
 	if e.quic, err = e.listenQUIC(); err != nil {
 		return err
