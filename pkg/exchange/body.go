@@ -153,11 +153,12 @@ func (b *body) quit() {
 // holds mu.
 func (b *body) complete() bool { return b.err == nil && b.length >= 0 && b.got == b.length }
 
-// ready says no only while nothing is buffered here; what a lane has is much, and leaves by itself.
+// ready says no only between two frames of which none is here. The rest of a frame was sent with its beginning, the end of a body
+// that is as long as declared is sent at once, and what a lane has is much and leaves by itself.
 func (b *body) ready() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.err != nil || b.lane != nil || b.r.Buffered() > 0
+	return b.err != nil || b.lane != nil || b.r.Buffered() > 0 || b.inData && b.cur.Rest() > 0 || b.complete()
 }
 
 // takeTrailer returns the trailer after io.EOF.

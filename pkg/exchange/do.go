@@ -43,8 +43,8 @@ type Response struct {
 // Trailer returns what came after the body; nil before Body returned io.EOF.
 func (r *Response) Trailer() wire.Header { return r.body.takeTrailer() }
 
-// Ready reports whether more of the body, or its end, has arrived already: who passes the answer on has then no reason to send
-// what it has got. It may say no although there is more. Not after 101.
+// Ready reports whether more of the body, or its end, is here or on its way: who passes the answer on has then no reason to send what
+// it has got. It may say no although there is more. Not after 101.
 func (r *Response) Ready() bool { return r.body.ready() }
 
 // Upgraded returns the connection after 101.
