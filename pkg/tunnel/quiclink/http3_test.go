@@ -343,7 +343,7 @@ func TestResetsBuyNoMoreHandlers(t *testing.T) {
 		<-release // a handler that does not see the reset
 	})
 	c := s.conn()
-	head := append([]byte{0x01, 0x10, 0x00, 0x00, 0xd1, 0xd7, 0x50, 0x09}, "edge.test\xc1"...)[:18]
+	head := get()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	opened := 0
