@@ -35,12 +35,18 @@ func accepting(_, _ int, s tunnel.Stream, table *exchange.Continuations) {
 }
 
 func newBench(t *testing.T, stripes int, threshold int64, takes take) *bench {
+	memory := func(testing.TB) (tunnel.Link, tunnel.Link) { return exchangetest.Memory() }
+	return newBenchOver(t, memory, memory, stripes, threshold, takes)
+}
+
+// newBenchOver is newBench over other links; each gives the receiver's end of a bulk link second.
+func newBenchOver(t *testing.T, fast, bulk func(testing.TB) (_, _ tunnel.Link), stripes int, threshold int64, takes take) *bench {
 	b := &bench{receiving: &exchange.Moves{Continuations: exchange.NewContinuations()}}
-	b.edge, b.connector = exchangetest.Memory()
+	b.edge, b.connector = fast(t)
 	ends := []tunnel.Link{b.edge}
 	ctx, cancel := context.WithCancel(context.Background())
 	for i := range stripes {
-		here, there := exchangetest.Memory()
+		here, there := bulk(t)
 		b.bulk, ends = append(b.bulk, here), append(ends, here)
 		b.running.Go(func() {
 			for n := 0; ; n++ {

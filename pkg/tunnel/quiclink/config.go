@@ -64,8 +64,11 @@ const (
 	heldTraffic = 64 << 10
 	heldEvery   = 50 * time.Millisecond
 
-	// packetSize lets the first packets through paths with an MTU of 1,280; discovery raises it from there.
-	packetSize = 1200
+	// packetSize is what a path with an MTU of 1,280, the least that IPv6 allows, lets through (with 40 and 8 bytes of headers).
+	// It stays: quic-go's path MTU discovery only ever raises it. Where the path narrows in a link's life, as at a change of
+	// the line to one over LTE or a VPN, which neither side is told of behind a NAT, large packets would be lost from then
+	// on without an end while pings keep the link alive.
+	packetSize = 1232
 )
 
 func (c Config) withDefaults(streams int) Config {
@@ -97,6 +100,7 @@ func (c Config) quic() *quic.Config {
 		InitialConnectionReceiveWindow: linkWindow,
 		MaxConnectionReceiveWindow:     linkWindow,
 		InitialPacketSize:              packetSize,
+		DisablePathMTUDiscovery:        true,
 		EnableDatagrams:                true,  // for Probe; what comes is dropped once quic-go's short queue is full
 		Allow0RTT:                      false, // replayable; nothing we send may be
 	}
