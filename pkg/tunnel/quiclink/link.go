@@ -32,6 +32,8 @@ type Link struct {
 	// open counts the peer's streams that have not ended.
 	open    atomic.Int64
 	watcher *watcher
+	// probing says that a probe waits to be sent.
+	probing atomic.Bool
 	// release frees what only this link uses; nil for a link that shares its listener's socket.
 	release func()
 	// finished is closed when nothing of the link is left and release has run.
@@ -234,8 +236,17 @@ func (l *Link) Path() tunnel.Path {
 }
 
 // Probe implements tunnel.Measured: a datagram (RFC 9221) of one byte is acknowledged like all else, and means nothing to the peer,
-// who never looks at it. A peer that takes none is not probed.
-func (l *Link) Probe() { _ = l.conn.SendDatagram([]byte{0}) }
+// who never looks at it. A peer that takes none is not probed. quic-go queues some of them and then waits for the line, so
+// that each is sent by a goroutine, one at a time: it ends with the link at the latest.
+func (l *Link) Probe() {
+	if !l.probing.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		defer l.probing.Store(false)
+		_ = l.conn.SendDatagram([]byte{0})
+	}()
+}
 
 // Info implements tunnel.Link.
 func (l *Link) Info() tunnel.Info {
