@@ -69,7 +69,8 @@ func Serve(ctx context.Context, s tunnel.Stream, h Handler) error {
 
 // ServeMoving is Serve for a peer with which large bodies may move.
 func ServeMoving(ctx context.Context, s tunnel.Stream, h Handler, moves *Moves) error {
-	stop := context.AfterFunc(ctx, func() { s.Reset(tunnel.ResetCancelled) })
+	// The end of the link may be known here before the peer learns of it.
+	stop := context.AfterFunc(ctx, func() { s.Reset(laneReset(context.Cause(ctx))) })
 	defer stop()
 	abort := func(err error) *AbortError { return atConnector.abort(ctx, err) }
 	x := &served{stream: s, abort: abort, watched: make(chan struct{})}
