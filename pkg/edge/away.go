@@ -1,6 +1,12 @@
 package edge
 
-import "github.com/sallyport-dev/sallyport/pkg/access"
+import (
+	"context"
+
+	"github.com/sallyport-dev/sallyport/pkg/access"
+	"github.com/sallyport-dev/sallyport/pkg/change"
+	"github.com/sallyport-dev/sallyport/pkg/id"
+)
 
 // While the database of a cluster is away, an edge goes on with what it has (cluster/DESIGN.md has the table): whoever it knew goes
 // on for cluster.grace, their decisions are recorded in a spool on its own disk, and whatever would need the database says so.
@@ -20,4 +26,30 @@ func (e *Edge) away() bool {
 	}
 	_, failing := e.follower.Silence()
 	return failing
+}
+
+// standsIn reports whether the database is away, and what was known before may stand in for it.
+func (e *Edge) standsIn() bool {
+	if !e.store.Shared() {
+		return false
+	}
+	since, failing := e.follower.Silence()
+	return failing && since <= e.config.Cluster.Grace
+}
+
+// forget drops what is remembered of connectors that have changed.
+func (e *Edge) forget(_ context.Context, changes []change.Change) error {
+	for _, c := range changes {
+		e.enrolled.Forget(id.Connector(c.ID))
+	}
+	return nil
+}
+
+// mergeSpool moves what was recorded on this edge's own disk to the database until ctx ends.
+func (e *Edge) mergeSpool(ctx context.Context) error {
+	if e.standby == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return e.standby.Run(ctx)
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/change"
 	"github.com/sallyport-dev/sallyport/pkg/cluster"
 	"github.com/sallyport-dev/sallyport/pkg/control/controlserver"
+	"github.com/sallyport-dev/sallyport/pkg/enroll"
 	"github.com/sallyport-dev/sallyport/pkg/guard"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/login"
@@ -60,6 +62,8 @@ type Edge struct {
 	limits   *guard.Limits
 	access   *access.Access
 	recorder *audit.Recorder
+	spool    *store.Spool   // nil where the store is this edge's own
+	standby  *audit.Standby // nil as spool
 	proxy    *proxy.Proxy
 	login    *login.Login
 	pages    *web.Pages
@@ -72,6 +76,7 @@ type Edge struct {
 	// The other end.
 	registry *registry.Registry
 	control  *controlserver.Server
+	enrolled *enroll.Remembered
 	links    *links
 	doors    *doors
 	quic     *quiclink.Listener // nil without QUIC
@@ -121,6 +126,9 @@ func (e *Edge) close(why error) error {
 	if e.place != nil {
 		faults = append(faults, e.place.Close(why))
 	}
+	if e.spool != nil {
+		faults = append(faults, e.spool.Close())
+	}
 	if e.store != nil {
 		faults = append(faults, e.store.Close())
 	}
@@ -141,7 +149,15 @@ func (e *Edge) openStore(ctx context.Context) (err error) {
 	}
 	// Before all others: what they verify again after a key was withdrawn must not be by the keys of before.
 	e.follower.Subscribe("keys", []change.Kind{change.Key}, e.keysChanged)
-	e.recorder = audit.NewRecorder(e.store.Audit(), audit.RecorderConfig{Metrics: e.metrics}, e.logger)
+	records := e.store.Audit()
+	if e.store.Shared() {
+		if e.spool, err = store.OpenSpool(ctx, filepath.Join(e.config.StateDir, "spool"), e.sealer); err != nil {
+			return err
+		}
+		e.standby = audit.NewStandby(records, e.store.Merger(), e.spool, e.metrics, e.logger)
+		records = e.standby
+	}
+	e.recorder = audit.NewRecorder(records, audit.RecorderConfig{Metrics: e.metrics}, e.logger)
 	return nil
 }
 
@@ -171,8 +187,9 @@ func (e *Edge) openMail(context.Context) error {
 
 func (e *Edge) assembleTunnel(context.Context) error {
 	e.registry = registry.New(registry.Config{Alarm: e.freeze, Presence: e.config.Cluster.Enabled(), Logger: e.logger, Metrics: e.metrics})
+	e.enrolled = enroll.Remember(e.store.Enroll(), e.standsIn)
 	e.control = controlserver.New(controlserver.Config{
-		Keyring: e.keyring, Enroll: e.store.Enroll(), Registry: e.registry, Ingress: e.store.Ingress(), Logger: e.logger, Metrics: e.metrics,
+		Keyring: e.keyring, Enroll: e.enrolled, Registry: e.registry, Ingress: e.store.Ingress(), Logger: e.logger, Metrics: e.metrics,
 		Revoked: func(t id.Tenant, c id.Connector) bool { return e.revoker.Banned(t, change.Connector, string(c)) },
 	})
 	if err := e.control.SetEdges(e.config.edges()); err != nil {

@@ -75,6 +75,7 @@ func (e *Edge) follow(ctx context.Context) error {
 		return e.routes.Reload(ctx, e.store.Tenants(), e.config.Host)
 	})
 	e.follower.Subscribe("revocations", cluster.Revocable(), e.revoker.Follow)
+	e.follower.Subscribe("connectors", []change.Kind{change.Connector}, e.forget) // before control looks them up
 	e.follower.Subscribe("control", controlserver.Follows(), e.control.Follow)
 	if err := e.follower.Begin(ctx); err != nil {
 		return err

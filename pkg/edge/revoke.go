@@ -41,6 +41,9 @@ func (e *Edge) assembleRevoker(context.Context) (err error) {
 // enforce ends what runs under something that was revoked.
 func (e *Edge) enforce(ctx context.Context, c change.Change) {
 	banned := e.revoker.Banned(c.Tenant, c.Kind, c.ID)
+	if c.Kind == change.Connector {
+		e.enrolled.Forget(id.Connector(c.ID))
+	}
 	if err := e.access.Apply(ctx, c); err != nil {
 		e.logger.Warn("a revocation was not applied to all that runs", log.Tenant(c.Tenant), zap.Error(err))
 	}

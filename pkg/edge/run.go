@@ -36,6 +36,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	defer leave()
 	group := &run.Group{DrainTimeout: e.config.Drain.Announce + e.config.Drain.Requests + e.config.Drain.Upgraded}
 	for _, part := range []run.Part{
+		{Name: "spool of the record", Run: e.mergeSpool},
 		{Name: "record", Run: e.recorder.Run},
 		{Name: "exchanges", Run: e.concluded},
 		{Name: "changes", Run: e.follower.Run},

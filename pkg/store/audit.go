@@ -64,7 +64,7 @@ func (r records) append(
 		}
 	}
 	var sequences []int64
-	err := r.db.update(ctx, everyTenant, func(ctx context.Context, tx *tx) (err error) {
+	err := r.db.update(inHurry(ctx), everyTenant, func(ctx context.Context, tx *tx) (err error) {
 		var known bool
 		if sequences, known, err = tx.openBatch(ctx, batch, r.db.now()); known || err != nil {
 			return err

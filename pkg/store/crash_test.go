@@ -37,6 +37,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, victim(path))
 		os.Exit(1)
 	}
+	if where := os.Getenv(spoolVictimEnv); where != "" {
+		fmt.Fprintln(os.Stderr, spoolVictim(where))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 

@@ -8,6 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+var errLocked = errors.New("another process has it open; one edge at a time")
+
 // lockFile takes the lock that keeps a second edge from the same store: both would hand out generations, sequence numbers
 // and cached answers of their own. The system lets go of it when the process ends, however it ends. The file stays where
 // it is: removing it would let two processes hold locks on two files of one name.
@@ -21,7 +23,7 @@ func lockFile(path string) (*os.File, error) {
 		return f, nil
 	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = errors.New("another process has it open; one edge at a time")
+		err = errLocked
 	}
 	return nil, errors.Join(err, f.Close())
 }

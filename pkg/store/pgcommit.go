@@ -40,6 +40,9 @@ type uncertainError struct{ cause error }
 func (e *uncertainError) Error() string { return "commit not answered: " + e.cause.Error() }
 func (e *uncertainError) Unwrap() error { return e.cause }
 
+// Uncertain tells audit.Standby.
+func (e *uncertainError) Uncertain() bool { return true }
+
 // undoneError is a commit that was not answered, did not take place, and never will.
 type undoneError struct{ cause error }
 
@@ -52,7 +55,7 @@ func (p *postgresEngine) settle(ctx context.Context, err error) error {
 	if !scope.committing || answered(err) {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pgSettleLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), scope.limit(pgSettleLimit))
 	defer cancel()
 	for ; ; pause(ctx, pgPause) {
 		done, asking := p.committed(ctx, scope.key)

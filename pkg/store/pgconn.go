@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -19,9 +20,36 @@ type pgScope struct {
 	// key names the transaction in the table commits, once it has begun; committing is set before the commit is sent.
 	key        string
 	committing bool
+	// hurry, if not 0, is a shorter limit of each part of a transaction.
+	hurry time.Duration
+}
+
+// limit is at most usual.
+func (s *pgScope) limit(usual time.Duration) time.Duration {
+	if s.hurry > 0 {
+		return min(s.hurry, usual)
+	}
+	return usual
 }
 
 type scopeKey struct{}
+
+type hurryKey struct{}
+
+// inHurry has each part of a transaction (writing, committing, asking what became of it) take no longer than ctx has left:
+// somebody waits who can do without.
+func inHurry(ctx context.Context) context.Context {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return ctx
+	}
+	return context.WithValue(ctx, hurryKey{}, max(time.Until(deadline), time.Millisecond))
+}
+
+func hurryOf(ctx context.Context) time.Duration {
+	hurry, _ := ctx.Value(hurryKey{}).(time.Duration)
+	return hurry
+}
 
 func withScope(ctx context.Context, s *pgScope) context.Context {
 	return context.WithValue(ctx, scopeKey{}, s)
@@ -105,7 +133,7 @@ func (c *pgConn) BeginTx(ctx context.Context, _ driver.TxOptions) (driver.Tx, er
 	}
 	scope := scopeOf(ctx)
 	scope.key, scope.committing = newCommitKey(), false
-	bounded, cancel := context.WithTimeout(ctx, pgStatementLimit)
+	bounded, cancel := context.WithTimeout(ctx, scope.limit(pgStatementLimit))
 	defer cancel()
 	batch := &pgx.Batch{}
 	batch.Queue(`BEGIN`)
@@ -163,7 +191,7 @@ type pgTx struct {
 var errRolledBack = errors.New("the transaction was rolled back")
 
 func (t *pgTx) Commit() error {
-	ctx, cancel := context.WithTimeout(context.Background(), pgCommitLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), t.scope.limit(pgCommitLimit))
 	defer cancel()
 	t.scope.committing = true
 	tag, err := t.conn.Conn.Conn().Exec(ctx, `COMMIT`)
@@ -179,7 +207,7 @@ func (t *pgTx) Commit() error {
 }
 
 func (t *pgTx) Rollback() error {
-	ctx, cancel := context.WithTimeout(context.Background(), pgCommitLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), t.scope.limit(pgCommitLimit))
 	defer cancel()
 	if t.conn.Conn.Conn().IsClosed() {
 		return nil // the server rolls back by itself

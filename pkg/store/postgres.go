@@ -229,7 +229,8 @@ func (*postgresEngine) reading(ctx context.Context, of id.Tenant) (context.Conte
 
 func (p *postgresEngine) writing(ctx context.Context, of id.Tenant) (context.Context, context.CancelFunc) {
 	p.writes.Add(1)
-	ctx, cancel := context.WithTimeout(withScope(ctx, &pgScope{of: of}), pgStatementLimit)
+	scope := &pgScope{of: of, hurry: hurryOf(ctx)}
+	ctx, cancel := context.WithTimeout(withScope(ctx, scope), scope.limit(pgStatementLimit))
 	return ctx, func() {
 		cancel()
 		p.writes.Add(-1)

@@ -1,0 +1,226 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/metric"
+)
+
+// Spool keeps records on this edge's own disk while the Store is away.
+type Spool interface {
+	// Append is Store.Append, as durable, but for the numbers: those of decisions are below 0 and count within the spool, and an
+	// outcome names its decision by either kind. fault.Unavailable: the spool is full, or its disk fails.
+	Append(ctx context.Context, decisions []Decision, outcomes []Outcome) ([]int64, error)
+	// Merge moves what waits to where it belongs, each tenant's decisions in order and each of them once, however often it is
+	// broken off, also by the end of the process. It moves a part at a time and reports whether more waits.
+	Merge(ctx context.Context, store Store, once Merger) (more bool, err error)
+	// Held returns how many records wait, and how many may.
+	Held() (waiting, limit int64)
+}
+
+const (
+	// standbySlow is how long the store may take for a commit before records go to the spool. It bounds each of connecting,
+	// writing, committing and asking what became of a commit.
+	standbySlow = 2 * time.Second
+	// standbyEvery is how often a store that is away is tried, and what lies in the spool.
+	standbyEvery = 500 * time.Millisecond
+	// mergeLimit bounds moving one part; the last one of a process has endLimit.
+	mergeLimit = 20 * time.Second
+	endLimit   = 2 * time.Second
+)
+
+// Standby is a Store whose records are durable in a Spool while it is away or slow, and come to it when it is back. What was
+// recorded after that may have been given lower numbers: the times tell the order. It is safe for concurrent use.
+type Standby struct {
+	Store
+	once   Merger
+	spool  Spool
+	logger *zap.Logger
+
+	away    atomic.Bool
+	alarmed atomic.Bool
+	waiting prometheus.Gauge
+	isAway  prometheus.Gauge
+	spooled prometheus.Counter
+	merged  *prometheus.CounterVec
+}
+
+var _ Store = (*Standby)(nil)
+
+// NewStandby returns a Standby that moves records back while Run runs.
+func NewStandby(store Store, once Merger, spool Spool, metrics *metric.Registry, logger *zap.Logger) *Standby {
+	return &Standby{
+		Store: store, once: once, spool: spool, logger: logger,
+		waiting: metrics.Gauge("sallyport_audit_spool_records", "Records that wait on this edge's disk for the database.").WithLabelValues(),
+		isAway:  metrics.Gauge("sallyport_audit_store_away", "1 while records go to the spool, because the database is away or slow.").WithLabelValues(),
+		spooled: metrics.Counter("sallyport_audit_spooled_total", "Records that went to the spool.").WithLabelValues(),
+		merged:  metrics.Counter("sallyport_audit_merges_total", "Parts of the spool that were moved to the database, by how that went.", "result"),
+	}
+}
+
+// Away reports whether records go to the spool.
+func (s *Standby) Away() bool { return s.away.Load() }
+
+// Append stores in the Store, or in the spool; numbers below 0 are the spool's. Of a commit that was not answered, and nobody
+// says whether it took place, nothing goes to the spool: else it could be there twice.
+func (s *Standby) Append(ctx context.Context, decisions []Decision, outcomes []Outcome) ([]int64, error) {
+	theirs, ours := apart(outcomes)
+	if len(ours) > 0 {
+		if err := s.keep(ctx, nil, ours, nil); err != nil {
+			return nil, err
+		}
+	}
+	if !s.away.Load() {
+		if len(decisions) == 0 && len(theirs) == 0 {
+			return nil, nil
+		}
+		numbers, err := s.direct(ctx, decisions, theirs)
+		switch {
+		case err == nil:
+			return numbers, nil
+		case !fault.Is(err, fault.Unavailable) && !errors.Is(err, context.DeadlineExceeded):
+			return nil, err
+		}
+		s.leave(err)
+		if uncertain(err) {
+			return nil, err
+		}
+	}
+	var numbers []int64
+	err := s.keep(ctx, decisions, theirs, &numbers)
+	return numbers, err
+}
+
+func (s *Standby) direct(ctx context.Context, decisions []Decision, outcomes []Outcome) ([]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, standbySlow)
+	defer cancel()
+	return s.Store.Append(ctx, decisions, outcomes)
+}
+
+// uncertain reports whether what failed with err may have taken place.
+func uncertain(err error) bool {
+	var u interface{ Uncertain() bool }
+	return errors.As(err, &u) && u.Uncertain()
+}
+
+// apart separates the outcomes of decisions that have a number of the store's from those that have one of the spool's.
+func apart(outcomes []Outcome) (store, spool []Outcome) {
+	for _, o := range outcomes {
+		if o.Sequence < 0 {
+			spool = append(spool, o)
+		} else {
+			store = append(store, o)
+		}
+	}
+	return store, spool
+}
+
+// keep puts records in the spool.
+func (s *Standby) keep(ctx context.Context, decisions []Decision, outcomes []Outcome, numbers *[]int64) error {
+	got, err := s.spool.Append(ctx, decisions, outcomes)
+	if err != nil {
+		return err
+	}
+	if numbers != nil {
+		*numbers = got
+	}
+	s.spooled.Add(float64(len(decisions) + len(outcomes)))
+	s.measure()
+	return nil
+}
+
+// alarmAt is how full the spool is when the operator is told, in percent.
+const alarmAt = 80
+
+func (s *Standby) measure() {
+	waiting, limit := s.spool.Held()
+	s.waiting.Set(float64(waiting))
+	high := waiting*100 >= limit*alarmAt
+	if high && s.alarmed.CompareAndSwap(false, true) {
+		s.logger.Error("the spool is nearly full: when it is, every request is refused until the database is back",
+			zap.Int64("records", waiting), zap.Int64("limit", limit))
+	} else if !high {
+		s.alarmed.Store(false)
+	}
+}
+
+func (s *Standby) leave(err error) {
+	if s.away.CompareAndSwap(false, true) {
+		s.isAway.Set(1)
+		s.logger.Error("records go to the spool on this edge's disk: the database does not take them in time", zap.Error(err))
+	}
+}
+
+func (s *Standby) back() {
+	if s.away.CompareAndSwap(true, false) {
+		s.isAway.Set(0)
+		s.logger.Info("the database takes records again")
+	}
+}
+
+// Run moves records from the spool to the store until ctx ends, and once more then. It must end after the recorder.
+func (s *Standby) Run(ctx context.Context) error {
+	tick := time.NewTicker(standbyEvery)
+	defer tick.Stop()
+	failing := false
+	for {
+		more, err := s.merge(ctx, mergeLimit)
+		if err != nil && !failing && !s.away.Load() {
+			s.logger.Error("what lies in the spool cannot be moved to the database", zap.Error(err))
+		}
+		if failing = err != nil; more && !failing && ctx.Err() == nil {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			s.end()
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// end moves what it can in a short time; the rest is for the next process.
+func (s *Standby) end() {
+	for more := true; more; {
+		var err error
+		if more, err = s.merge(context.Background(), endLimit); err != nil {
+			break
+		}
+	}
+	if waiting, _ := s.spool.Held(); waiting > 0 {
+		s.logger.Warn("records stay in the spool on this edge's disk until an edge starts in this state directory", zap.Int64("records", waiting))
+	}
+}
+
+// merge moves one part, and finds out by it whether the store is back.
+func (s *Standby) merge(ctx context.Context, limit time.Duration) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	began := time.Now()
+	waiting, _ := s.spool.Held()
+	if s.away.Load() && waiting == 0 {
+		_, err = s.Store.Append(ctx, nil, nil)
+	}
+	if err == nil {
+		more, err = s.spool.Merge(ctx, s.Store, s.once)
+	}
+	s.measure()
+	switch {
+	case err != nil:
+		s.merged.WithLabelValues("failed").Inc()
+	case waiting > 0 || s.away.Load():
+		s.merged.WithLabelValues("done").Inc()
+		if time.Since(began) < standbySlow {
+			s.back()
+		}
+	}
+	return more, err
+}

@@ -1,0 +1,195 @@
+package audit_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/sallyport-dev/sallyport/pkg/audit"
+	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/metric"
+)
+
+// reel is a spool in memory.
+type reel struct {
+	mu        sync.Mutex
+	limit     int64
+	next      int64
+	decisions []audit.Decision
+	outcomes  []audit.Outcome
+}
+
+func (s *reel) Append(_ context.Context, decisions []audit.Decision, outcomes []audit.Outcome) ([]int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if int64(len(s.decisions)+len(decisions)) > s.limit {
+		return nil, fault.New(fault.Unavailable, "full")
+	}
+	var numbers []int64
+	for _, d := range decisions {
+		s.next--
+		s.decisions = append(s.decisions, d)
+		numbers = append(numbers, s.next)
+	}
+	s.outcomes = append(s.outcomes, outcomes...)
+	return numbers, nil
+}
+
+func (s *reel) Merge(ctx context.Context, into audit.Store, _ audit.Merger) (bool, error) {
+	s.mu.Lock()
+	decisions, outcomes := s.decisions, s.outcomes
+	s.mu.Unlock()
+	if len(decisions)+len(outcomes) == 0 {
+		return false, nil
+	}
+	if _, err := into.Append(ctx, decisions, nil); err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.decisions, s.outcomes = s.decisions[len(decisions):], s.outcomes[len(outcomes):]
+	return false, nil
+}
+
+func (s *reel) Held() (int64, int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return int64(len(s.decisions) + len(s.outcomes)), s.limit
+}
+
+// standing runs a recorder over a standby in the bubble.
+func standing(t *testing.T, s *tape, spool *reel) (r *audit.Recorder, standby *audit.Standby, logs *observer.ObservedLogs, end func()) {
+	t.Helper()
+	core, logs := observer.New(zap.InfoLevel)
+	standby = audit.NewStandby(s, nil, spool, metric.New(), zap.New(core))
+	r = audit.NewRecorder(standby, audit.RecorderConfig{}, zap.New(core))
+	moving, stopMoving := context.WithCancel(t.Context())
+	recording, stopRecording := context.WithCancel(t.Context())
+	moved, recorded := make(chan error, 1), make(chan error, 1)
+	go func() { moved <- standby.Run(moving) }()
+	go func() { recorded <- r.Run(recording) }()
+	return r, standby, logs, func() {
+		t.Helper()
+		stopRecording()
+		if err := <-recorded; err != nil {
+			t.Error(err)
+		}
+		stopMoving()
+		if err := <-moved; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+var errGone = fault.New(fault.Unavailable, "the store cannot be reached")
+
+// The store goes away and comes back: decisions go on with numbers of the spool, outcomes follow their decisions, and what waited
+// is moved.
+func TestStandbyWhileTheStoreIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, spool := &tape{takes: time.Millisecond}, &reel{limit: 100}
+		r, standby, logs, end := standing(t, s, spool)
+		decide := func() int64 {
+			t.Helper()
+			n, err := r.Decide(t.Context(), decision)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		first := decide()
+		s.set(0, errGone)
+		if a, b := decide(), decide(); first != 1 || a != -1 || b != -2 || !standby.Away() {
+			t.Errorf("numbers %d, %d, %d; away %t", first, a, b, standby.Away())
+		}
+		r.Conclude(audit.Outcome{Tenant: "maple", Sequence: 1})
+		r.Conclude(audit.Outcome{Tenant: "maple", Sequence: -1})
+		<-time.After(time.Minute)
+		if waiting, _ := spool.Held(); waiting != 4 {
+			t.Errorf("%d records wait, want two decisions and two outcomes", waiting)
+		}
+		s.set(time.Millisecond, nil)
+		<-time.After(time.Second)
+		if got := decide(); got != 4 || standby.Away() {
+			t.Errorf("back: number %d, away %t", got, standby.Away())
+		}
+		r.Conclude(audit.Outcome{Tenant: "maple", Sequence: -2})
+		<-time.After(time.Second)
+		if waiting, _ := spool.Held(); waiting != 0 {
+			t.Errorf("%d records wait after the store is back", waiting)
+		}
+		end()
+		for _, words := range []string{"records go to the spool", "the database takes records again"} {
+			if n := logs.FilterMessageSnippet(words).Len(); n != 1 {
+				t.Errorf("%q was said %d times", words, n)
+			}
+		}
+		if n := logs.FilterMessageSnippet("requests are refused").Len(); n != 0 {
+			t.Error("the log says that requests are refused")
+		}
+	})
+}
+
+// A store that hangs holds a request up for 2 s once, and no longer.
+func TestStandbyWhileTheStoreHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, spool := &tape{takes: time.Hour}, &reel{limit: 100}
+		r, _, _, end := standing(t, s, spool)
+		for i, limit := range []time.Duration{2 * time.Second, time.Millisecond, time.Millisecond} {
+			began := time.Now()
+			if n, err := r.Decide(t.Context(), decision); err != nil || n != -int64(i+1) || time.Since(began) > limit {
+				t.Errorf("decision %d: %d, %v, after %v", i, n, err, time.Since(began))
+			}
+		}
+		s.set(0, nil)
+		<-time.After(time.Minute)
+		if n, err := r.Decide(t.Context(), decision); err != nil || n < 1 {
+			t.Errorf("back: %d, %v", n, err)
+		}
+		end()
+	})
+}
+
+// openEnded is a commit that may have taken place.
+type openEnded struct{}
+
+func (openEnded) Error() string   { return "not answered" }
+func (openEnded) Uncertain() bool { return true }
+
+// What may be in the store already does not go to the spool too: those requests are refused. A failure that is ours is no reason
+// for the spool either, and a full one refuses, after it was said.
+func TestStandbyRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, spool := &tape{}, &reel{limit: 5}
+		r, standby, logs, end := standing(t, s, spool)
+		s.set(0, errors.New("a fault of ours"))
+		if n, err := r.Decide(t.Context(), decision); !fault.Is(err, fault.Unavailable) || standby.Away() {
+			t.Errorf("a fault of ours: %d, %v, away %t", n, err, standby.Away())
+		}
+		s.set(0, errGone.Because(openEnded{}))
+		if n, err := r.Decide(t.Context(), decision); !fault.Is(err, fault.Unavailable) || !standby.Away() {
+			t.Errorf("a commit that was not answered: %d, %v", n, err)
+		}
+		for i := range 5 {
+			if n := logs.FilterMessageSnippet("nearly full").Len(); n != i/4 {
+				t.Errorf("with %d of 5, alarmed %d times", i, n)
+			}
+			if n, err := r.Decide(t.Context(), decision); err != nil || n != -int64(i+1) {
+				t.Errorf("decision %d: %d, %v", i, n, err)
+			}
+		}
+		if _, err := r.Decide(t.Context(), decision); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("full: %v", err)
+		}
+		end()
+		if decisions, _ := s.counts(); decisions != 0 {
+			t.Errorf("%d decisions in a store that is away", decisions)
+		}
+	})
+}
