@@ -16,7 +16,7 @@ import (
 )
 
 // knock makes a TLS handshake at the door as a client that names host and protocols, and returns both ends.
-func knock(d *doors, server, client *tls.Config, protocols ...string) (err error, took time.Duration, at *comer) {
+func knock(d *doors, server, client *tls.Config, protocols ...string) (at *comer, took time.Duration, err error) {
 	near, far := net.Pipe()
 	at = &comer{Conn: far}
 	conf := client.Clone()
@@ -32,7 +32,7 @@ func knock(d *doors, server, client *tls.Config, protocols ...string) (err error
 		_ = near.Close()
 		<-served
 	}
-	return err, took, at
+	return at, took, err
 }
 
 func TestConnectorsWaitBeforeTLSAndNobodyElseDoes(t *testing.T) {
@@ -42,23 +42,23 @@ func TestConnectorsWaitBeforeTLSAndNobodyElseDoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoors(metric.New())
 		d.tcp = tunnel.Door{Places: 1, Limit: time.Minute}
-		err, _, first := knock(d, server, client, "http/1.1")
+		first, _, err := knock(d, server, client, "http/1.1")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err, took, _ := knock(d, server, client, "http/1.1"); err == nil || took != doorWait {
+		if _, took, err := knock(d, server, client, "http/1.1"); err == nil || took != doorWait {
 			t.Errorf("a second one, with one place: %v after %v", err, took)
 		}
-		if err, took, _ := knock(d, server, client, "h2", "http/1.1"); err != nil || took != 0 {
+		if _, took, err := knock(d, server, client, "h2", "http/1.1"); err != nil || took != 0 {
 			t.Errorf("a browser: %v after %v", err, took)
 		}
 		time.AfterFunc(time.Second, func() { _ = first.Close() })
-		err, took, next := knock(d, server, client, "http/1.1")
+		next, took, err := knock(d, server, client, "http/1.1")
 		if err != nil || took != time.Second {
 			t.Errorf("one that waits for a place: %v after %v", err, took)
 		}
 		next.left() // as an admitted link does
-		if err, took, last := knock(d, server, client, "http/1.1"); err != nil || took != 0 {
+		if last, took, err := knock(d, server, client, "http/1.1"); err != nil || took != 0 {
 			t.Errorf("after one was admitted: %v after %v", err, took)
 		} else {
 			_ = last.Close()

@@ -59,8 +59,7 @@ func (h *heap) adjust() {
 // smallHeap stands for a live heap that is not known yet, or is smaller: that of a program that has just started.
 const smallHeap = 2 << 20
 
-// A heap that is collected again before busy is over grows as far as Go lets it, one that is not before quiet is over by idle
-// percent.
+// A heap that would double before busy is over grows as far as Go lets it, one that would not before quiet is over by idle percent.
 const (
 	busy  = time.Second
 	quiet = 2 * time.Second
@@ -73,10 +72,10 @@ func growth(live, least uint64, last int, since time.Duration) int {
 	if live < least/2 {
 		return int((least - live) * 100 / live)
 	}
-	switch {
-	case since < busy:
+	switch doubles := since * 100 / time.Duration(max(last, 1)); {
+	case doubles < busy:
 		last = 100
-	case since > quiet:
+	case doubles > quiet:
 		last = idle
 	}
 	most := min(last, 100)

@@ -74,8 +74,9 @@ func TestIdleHeapHoldsLittleGarbage(t *testing.T) {
 		want       int
 	}{
 		{100, 100, 3 * time.Second, 25},
-		{100, 25, 1500 * time.Millisecond, 25},
-		{100, 25, 500 * time.Millisecond, 100},
+		{100, 25, 700 * time.Millisecond, 25}, // as fast as before, so that it stays
+		{100, 25, 300 * time.Millisecond, 25},
+		{100, 25, 200 * time.Millisecond, 100},
 		{100, 100, 1500 * time.Millisecond, 100},
 		{40, 100, 3 * time.Second, 60}, // least is not reached
 		{5, 1180, 3 * time.Second, 1180},
