@@ -45,6 +45,8 @@ type Options struct {
 	EdgeDir func(path string)
 	// Store is a PostgreSQL; "" is SQLite. On one, the edge is called east, others may follow (AddEdge), and connectors stay with it.
 	Store string
+	// Spread lets connectors hold links to every edge, as they do where nobody lists edges.
+	Spread bool
 	// NoConnector leaves the connector enrolled and not started.
 	NoConnector bool
 }
@@ -96,8 +98,10 @@ func Start(t testing.TB, opt Options) *World {
 func (w *World) writeEdge(opt Options, name string) {
 	several := ""
 	if opt.Store != "" {
-		several = fmt.Sprintf("store: %q\ncluster: {edge: %s, listen: 127.0.0.1:%d}\nedges: [{url: \"https://%s:%d\"}]\n",
-			opt.Store, name, freePort(w.t), edgeOwn, w.Port)
+		several = fmt.Sprintf("store: %q\ncluster: {edge: %s, listen: 127.0.0.1:%d}\n", opt.Store, name, freePort(w.t))
+		if !opt.Spread {
+			several += fmt.Sprintf("edges: [{url: \"https://%s:%d\"}]\n", edgeOwn, w.Port)
+		}
 	}
 	w.write("edge.yaml", fmt.Sprintf(`state_dir: %s
 host: %s
