@@ -23,8 +23,6 @@ type cutClinic struct {
 	relay             *pgtest.Relay
 	through, straight *store.DB
 	session           session.Session
-	recorded          []string
-	number            int
 }
 
 func newCutClinic(t *testing.T) *cutClinic {

@@ -337,7 +337,8 @@ func (db *DB) digest(ctx context.Context, table movedTable, columns []string, ro
 
 // digestValue adds a value with its type and length, so that no two rows read the same.
 func digestValue(sum hash.Hash, v any) (replaced bool, err error) {
-	kind, text := byte('t'), []byte(nil)
+	kind := byte('t')
+	var text []byte
 	switch v := v.(type) {
 	case int64:
 		kind, text = 'i', binary.BigEndian.AppendUint64(nil, uint64(v))

@@ -140,7 +140,7 @@ func (c *pgConn) BeginTx(ctx context.Context, _ driver.TxOptions) (driver.Tx, er
 	batch.Queue(`SELECT set_config('`+tenantSetting+`', $1, true)`, string(scope.of))
 	batch.Queue(insertCommit, scope.key)
 	if err := c.Conn.Conn().SendBatch(bounded, batch).Close(); err != nil {
-		_ = c.Conn.Close() // it may be within the transaction
+		_ = c.Close() // it may be within the transaction
 		return nil, err
 	}
 	c.inTx = true
@@ -196,7 +196,7 @@ func (t *pgTx) Commit() error {
 	t.scope.committing = true
 	tag, err := t.conn.Conn.Conn().Exec(ctx, `COMMIT`)
 	if err != nil {
-		_ = t.conn.Conn.Close()
+		_ = t.conn.Close()
 		return err
 	}
 	t.conn.inTx = false
@@ -213,7 +213,7 @@ func (t *pgTx) Rollback() error {
 		return nil // the server rolls back by itself
 	}
 	if _, err := t.conn.Conn.Conn().Exec(ctx, `ROLLBACK`); err != nil {
-		return errors.Join(err, t.conn.Conn.Close())
+		return errors.Join(err, t.conn.Close())
 	}
 	t.conn.inTx = false
 	return nil
