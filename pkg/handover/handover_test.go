@@ -163,6 +163,13 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
+func TestAPathThatIsTooLong(t *testing.T) {
+	_, err := Listen(filepath.Join(t.TempDir(), strings.Repeat("d", 100), "handover.sock"))
+	if err == nil || !strings.Contains(err.Error(), "shorter directory") {
+		t.Error(err)
+	}
+}
+
 func TestStrangersGetNothing(t *testing.T) {
 	path, _ := hosted(t, &Host{})
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {

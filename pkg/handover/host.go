@@ -17,9 +17,15 @@ import (
 // network is SOCK_SEQPACKET: messages keep their bounds.
 const network = "unixpacket"
 
+// maxPath is how long the path of a Unix socket may be (unix(7): sun_path, with its final zero).
+const maxPath = len(unix.RawSockaddrUnix{}.Path) - 1
+
 // Listen opens the socket, mode 0600, in place of one that a process left which is gone.
 func Listen(path string) (*net.UnixListener, error) {
-	fresh := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	fresh := filepath.Join(filepath.Dir(path), ".new.sock")
+	if longest := max(len(path), len(fresh)); longest > maxPath {
+		return nil, fmt.Errorf("hand-over socket: %s: a path of %d bytes, a Unix socket may have %d: choose a shorter directory", path, longest, maxPath)
+	}
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("hand-over socket: %w", err)
 	}

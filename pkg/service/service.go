@@ -5,6 +5,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -15,11 +16,18 @@ type Notifier struct {
 	send func(state string)
 	// every is how often the watchdog wants to hear, 0 for never.
 	every time.Duration
+	// quiet is set when another process speaks for the unit.
+	quiet atomic.Bool
 }
 
 // NewNotifier reads what the service manager set in the environment.
 func NewNotifier() *Notifier {
-	n := &Notifier{send: func(state string) { _, _ = daemon.SdNotify(false, state) }} // a manager that is gone is no fault of ours
+	n := &Notifier{}
+	n.send = func(state string) {
+		if !n.quiet.Load() {
+			_, _ = daemon.SdNotify(false, state) // a manager that is gone is no fault of ours
+		}
+	}
 	if limit, err := daemon.SdWatchdogEnabled(false); err == nil && limit > 0 {
 		n.every = limit / 2
 	}
@@ -32,8 +40,11 @@ func (n *Notifier) Ready() { n.send(daemon.SdNotifyReady) }
 // Stopping says that the process finishes what it has.
 func (n *Notifier) Stopping() { n.send(daemon.SdNotifyStopping) }
 
-// MainPID says that another process of the unit is the one to watch from now on.
-func (n *Notifier) MainPID(pid int) { n.send(fmt.Sprintf("MAINPID=%d", pid)) }
+// MainPID says that another process of the unit is the one to watch from now on. This one is not heard any more, and says nothing.
+func (n *Notifier) MainPID(pid int) {
+	n.send(fmt.Sprintf("MAINPID=%d", pid))
+	n.quiet.Store(true)
+}
 
 // statusEvery is how often the status line is looked at where no watchdog wants more.
 const statusEvery = 2 * time.Second
