@@ -46,7 +46,7 @@ func newRoot() *cobra.Command {
 		p.settings[flags.Lookup(f.Flag())] = true
 	}
 	grouping(root)
-	root.AddCommand(p.enrollCommand(), p.runCommand(), p.ingressCommand(), p.readyCommand(), p.doctorCommand(), p.diagCommand(), p.serviceCommand(), versionCommand())
+	root.AddCommand(p.enrollCommand(), p.runCommand(), p.restartCommand(), p.ingressCommand(), p.readyCommand(), p.doctorCommand(), p.diagCommand(), p.serviceCommand(), versionCommand())
 	return root
 }
 

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"go.uber.org/zap"
@@ -42,6 +43,12 @@ type Connector struct {
 	metrics  *metric.Registry
 	notify   *service.Notifier
 	started  time.Time
+
+	lock       *os.File // of the state directory; nil until Run, unless it was handed over, and where there is none
+	succession succession
+	owned      chan struct{}   // closed when this process is the one that runs, not only a successor that gets ready
+	passing    context.Context // ends when a successor has the place
+	passOn     context.CancelFunc
 }
 
 // New reads the state that enrolment left and the ingress rules, and opens the loopback listener. Everything that is wrong
@@ -57,16 +64,16 @@ func New(cfg Config) (*Connector, error) {
 	if err := errors.Join(errState, errRules); err != nil {
 		return nil, err
 	}
-	instance := make([]byte, 16)
-	_, _ = rand.Read(instance) // never fails: it ends the process instead
-
-	c := &Connector{cfg: cfg, identity: identity, logger: logger, metrics: cfg.Metrics, notify: service.NewNotifier(), started: time.Now(), rules: rules}
+	c := &Connector{
+		cfg: cfg, identity: identity, logger: logger, metrics: cfg.Metrics, notify: service.NewNotifier(), started: time.Now(), rules: rules,
+		owned: make(chan struct{}),
+	}
+	c.passing, c.passOn = context.WithCancel(context.Background())
 	c.ingress = ingress.New(ingress.Config{Rules: rules.first, Logger: logger, Metrics: cfg.Metrics})
 	rules.attach(c.ingress.Swap)
 	open := controlclient.Config{
 		Connector: identity.Connector, Key: key, Pinned: token.NewPinned(identity.RootKey), Clock: new(controlclient.Clock),
-		Instance: hex.EncodeToString(instance), Software: build.Version(),
-		Rules: rules,
+		Software: build.Version(), Rules: rules,
 	}
 	handler := exchange.Handler(c.ingress)
 	if cfg.Handler != nil {
@@ -74,16 +81,25 @@ func New(cfg Config) (*Connector, error) {
 	}
 	c.gate = newGate(identity, open.Pinned.Verifier(token.Assertion), open.Clock.Now, handler, logger, cfg.Metrics)
 	var err error
-	if c.links, err = newEdges(shared{cfg: cfg, identity: identity, open: open, gate: c.gate, origins: c.origins, logger: logger}); err != nil {
+	if c.links, err = newEdges(shared{cfg: cfg, identity: identity, open: open, dials: newDials(newInstance()), gate: c.gate, origins: c.origins, logger: logger}); err != nil {
 		return nil, err
 	}
-	if cfg.Loopback == "" {
-		return c, nil
+	if err := c.takeOver(); err != nil { // last: what is wrong up to here is no concern of the connector that runs
+		return nil, err
 	}
-	if c.status, err = new(net.ListenConfig).Listen(context.Background(), "tcp", cfg.Loopback); err != nil {
-		return nil, fmt.Errorf("status listen: %w", err)
+	if cfg.Loopback != "" && c.status == nil {
+		if c.status, err = new(net.ListenConfig).Listen(context.Background(), "tcp", cfg.Loopback); err != nil {
+			return nil, c.succession.end(fmt.Errorf("status listen: %w", err))
+		}
 	}
 	return c, nil
+}
+
+// newInstance names a run of the connector to the edge.
+func newInstance() string {
+	instance := make([]byte, 16)
+	_, _ = rand.Read(instance) // never fails: it ends the process instead
+	return hex.EncodeToString(instance)
 }
 
 // Reload reads the ingress file again, as it is also done by itself when the file changes. Bad rules change nothing; log,
@@ -102,13 +118,18 @@ func (c *Connector) StatusAddr() net.Addr {
 }
 
 // Run keeps the connector up until ctx ends; then it takes nothing new, finishes what runs within DrainTimeout, and returns
-// nil. A network or an edge that is away never ends it. A revoked enrolment does, with ErrRevoked.
-func (c *Connector) Run(ctx context.Context) error {
-	unlock, err := lockState(c.cfg.StateDir)
-	if err != nil {
-		return err
+// nil; so it does when a successor has taken over. A network or an edge that is away never ends it. A revoked enrolment does,
+// with ErrRevoked.
+func (c *Connector) Run(ctx context.Context) (err error) {
+	if c.lock == nil {
+		if c.lock, err = lockState(c.cfg.StateDir); err != nil {
+			return err
+		}
 	}
-	defer unlock()
+	defer func() { _ = c.lock.Close() }() // a nil file does not mind
+	stopping := ctx
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
 	group := &run.Group{DrainTimeout: c.cfg.DrainTimeout}
 	if c.status != nil {
 		group.Add(run.Part{Name: "status", Run: c.serveStatus})
@@ -116,6 +137,7 @@ func (c *Connector) Run(ctx context.Context) error {
 	group.Add(run.Part{Name: "origin health", Run: c.watchOrigins})
 	group.Add(run.Part{Name: "ingress file", Run: c.rules.watch})
 	group.Add(run.Part{Name: "links", Run: c.links.run, Drain: c.drain})
+	group.Add(run.Part{Name: "succession", Run: func(ctx context.Context) error { return c.succeed(ctx, stopping, leave) }})
 	group.Add(run.Part{Name: "service manager", Run: c.report})
 	c.logger.Info("connector starts", zap.String("edge", c.identity.Edge), zap.String("version", build.Version()))
 	err = group.Run(ctx)
@@ -134,8 +156,9 @@ func (c *Connector) watchOrigins(ctx context.Context) error {
 func (c *Connector) drain(ctx context.Context) {
 	c.notify.Stopping()
 	c.logger.Info("connector drains", zap.Int("exchanges", c.gate.count()))
-	c.links.leave(c.cfg.DrainTimeout)
-	if left := c.gate.idle(ctx); left > 0 {
+	succeeded := c.passing.Err() != nil
+	c.links.leave(c.cfg.DrainTimeout, succeeded)
+	if left := c.gate.idle(ctx, func() bool { return succeeded && c.links.emptied() }); left > 0 {
 		c.logger.Warn("exchanges cut off after the drain", zap.Int("exchanges", left))
 	}
 }
@@ -143,6 +166,11 @@ func (c *Connector) drain(ctx context.Context) {
 // report tells the service manager how it goes. That the links' lock can be taken is what "alive" means: a process that hangs
 // there is better restarted.
 func (c *Connector) report(ctx context.Context) error {
+	select {
+	case <-c.owned: // until then the service manager listens to the predecessor alone
+	case <-ctx.Done():
+		return nil
+	}
 	c.notify.Ready()
 	return c.notify.Watch(ctx, func() string { return c.Status().summary() })
 }

@@ -127,7 +127,7 @@ func (e *edges) keep(ctx context.Context, s *set) error {
 			return
 		case <-s.left:
 		}
-		s.leave(e.cfg.DrainTimeout)
+		s.leave(e.cfg.DrainTimeout, false)
 		if len(s.status()) == 0 {
 			return
 		}
@@ -283,15 +283,20 @@ func (e *edges) all() []*set {
 }
 
 // leave tells all edges to send no more exchanges. No link is opened after it.
-func (e *edges) leave(within time.Duration) {
+func (e *edges) leave(within time.Duration, succeeded bool) {
 	e.mu.Lock()
 	e.leaving = true
 	e.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, s := range e.all() {
-		wg.Go(func() { s.leave(within) })
+		wg.Go(func() { s.leave(within, succeeded) })
 	}
 	wg.Wait()
+}
+
+// emptied reports whether there is a link to an edge process that drains.
+func (e *edges) emptied() bool {
+	return slices.ContainsFunc(e.all(), func(s *set) bool { return s.links.emptied() })
 }
 
 func (e *edges) isLeaving() bool {

@@ -34,6 +34,8 @@ type held struct {
 	work  work
 	// draining is set when the edge or this side empties it: it serves what comes until it closes. Guarded by lane.mu.
 	draining bool
+	// emptied is set when the edge empties it, because its process ends.
+	emptied atomic.Bool
 }
 
 // trip is the last round trip, and whether it is recent enough to count as up.
@@ -67,6 +69,7 @@ type lane struct {
 	asked   time.Time     // before which the edge asked not to dial
 	abort   func()        // gives up the dial that runs; nil while none does
 	revoked bool
+	renew   bool   // the next link takes the place of those of older generations
 	problem string // why the lane has no link; empty while it has
 
 	// wanted ends the wait of a bulk lane for its turn.
@@ -127,7 +130,7 @@ const idle = time.Hour
 // next tells how long to wait before the next attempt, 0 for now, or which link is one too many or has been replaced; that one
 // takes nothing new from now on.
 func (l *lane) next(now time.Time) (wait time.Duration, surplus *held, revoked bool) {
-	leaving := l.isLeaving()
+	leaving := l.isLeaving() || l.dials.isPaused()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.revoked {
@@ -139,6 +142,9 @@ func (l *lane) next(now time.Time) (wait time.Duration, surplus *held, revoked b
 	if len(l.former) > 0 {
 		surplus, l.former = l.former[0], l.former[1:]
 		return 0, surplus, false
+	}
+	if l.renew {
+		return max(l.due.Sub(now), 0), nil, false
 	}
 	running := 0
 	for _, h := range l.serving {
@@ -239,6 +245,9 @@ func (l *lane) attempt(ctx context.Context, serving *sync.WaitGroup) {
 	l.mu.Lock()
 	l.abort = nil
 	l.mu.Unlock()
+	if err != nil && l.dials.isPaused() {
+		return
+	}
 	if err != nil {
 		l.attempts.WithLabelValues(laneName(l.kind), "failed").Inc()
 		if ctx.Err() == nil && dial.Err() == nil {
@@ -259,6 +268,10 @@ func (l *lane) begin(ctx context.Context, link *controlclient.Link, serving *syn
 	l.logger.Info("link up", zap.String("lane", laneName(l.kind)), zap.String("transport", link.Info().Transport),
 		zap.Uint64("generation", link.Generation), zap.Duration("clock_offset", l.open.Clock.Offset()))
 	l.mu.Lock()
+	if l.renew {
+		l.renew = false
+		old = append(old, slices.DeleteFunc(slices.Clone(l.serving), func(o *held) bool { return o.Generation >= h.Generation })...)
+	}
 	l.serving = append(l.serving, h)
 	l.problem = ""
 	for _, o := range old {
@@ -298,6 +311,7 @@ func (l *lane) serve(ctx context.Context, h *held) {
 
 // drained is the edge's word that it empties a link: the next one is opened before this one closes.
 func (l *lane) drained(h *held, within time.Duration) {
+	h.emptied.Store(true)
 	l.logger.Info("the edge drains", zap.String("lane", laneName(l.kind)), zap.Duration("within", within))
 	l.mu.Lock()
 	if !h.draining {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ type links struct {
 	edge     string // its URL
 	listed   func(*tunnelv1.Edges)
 	open     controlclient.Config
+	dials    *dials
 	identity Identity
 	gate     *gate
 	origins  func() []*tunnelv1.OriginHealth
@@ -54,6 +56,7 @@ type shared struct {
 	cfg      Config
 	identity Identity
 	open     controlclient.Config
+	dials    *dials
 	gate     *gate
 	origins  func() []*tunnelv1.OriginHealth
 	listed   func(*tunnelv1.Edges)
@@ -64,7 +67,7 @@ type shared struct {
 
 func newLinks(s *shared, edge string, target tunnel.Target) *links {
 	l := &links{
-		edge: edge, listed: s.listed, open: s.open, identity: s.identity, gate: s.gate, origins: s.origins,
+		edge: edge, listed: s.listed, open: s.open, dials: s.dials, identity: s.identity, gate: s.gate, origins: s.origins,
 		logger: s.logger.With(zap.String("edge", edge)), fixed: s.cfg.Transport, attempts: s.attempts,
 	}
 	d := newDialers(s.cfg, target)
@@ -169,7 +172,13 @@ func (l *links) count(up map[[2]string]float64) {
 	}
 }
 
+// connect opens a link; errPaused says that none may be opened now.
 func (l *links) connect(ctx context.Context, lane tunnelv1.Lane, dial dialFunc) (*controlclient.Link, error) {
+	ctx, instance, end, ok := l.dials.begin(ctx)
+	if !ok {
+		return nil, errPaused
+	}
+	defer end()
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	raw, err := dial(ctx)
@@ -177,7 +186,7 @@ func (l *links) connect(ctx context.Context, lane tunnelv1.Lane, dial dialFunc) 
 		return nil, err
 	}
 	open := l.open
-	open.Lane = lane
+	open.Lane, open.Instance = lane, instance
 	link, err := controlclient.Open(ctx, raw, open)
 	if err != nil {
 		if errors.Is(err, controlclient.ErrNotOurEdge) {
@@ -214,11 +223,12 @@ func (l *links) drop(h *held) {
 	l.mu.Unlock()
 }
 
-// leave tells the edge to send no more exchanges on any link. None is opened after it.
-func (l *links) leave(within time.Duration) {
+// leave tells the edge to send no more exchanges on any link; with succeeded, not on those to an edge process that drains: to that
+// the successor has no link, and what still comes there has nobody else. None is opened after it.
+func (l *links) leave(within time.Duration, succeeded bool) {
 	l.mu.Lock()
 	l.leaving = true
-	all := append([]*held(nil), l.held...)
+	all := slices.DeleteFunc(slices.Clone(l.held), func(h *held) bool { return succeeded && h.emptied.Load() })
 	l.mu.Unlock()
 	for _, lane := range l.lanes {
 		lane.wake()
@@ -242,6 +252,13 @@ func (l *links) fresh() (transport string, trip time.Duration, ok bool) {
 		}
 	}
 	return transport, trip, ok
+}
+
+// emptied reports whether there is a link to an edge process that drains.
+func (l *links) emptied() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.held, func(h *held) bool { return h.emptied.Load() })
 }
 
 func (l *links) isLeaving() bool {

@@ -33,7 +33,7 @@ func TestSleepShowsInTheClocks(t *testing.T) {
 }
 
 func quietLinks() *links {
-	return &links{logger: zap.NewNop(), attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "x"}, []string{"lane", "result"})}
+	return &links{dials: newDials("test"), logger: zap.NewNop(), attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "x"}, []string{"lane", "result"})}
 }
 
 // failing is a lane whose dials fail with err.

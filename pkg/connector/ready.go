@@ -142,8 +142,14 @@ func (c *Connector) origins() []*tunnelv1.OriginHealth {
 // maxReported is how many origins an edge takes in one heartbeat.
 const maxReported = 64
 
-// serveStatus serves /ready and /metrics on the loopback listener until ctx ends.
+// serveStatus serves /ready and /metrics on the loopback listener until ctx ends. Of two processes that share the listener only
+// the one that runs does.
 func (c *Connector) serveStatus(ctx context.Context) error {
+	select {
+	case <-c.owned:
+	case <-ctx.Done():
+		return nil
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
 		s := c.Status()
@@ -165,9 +171,12 @@ func (c *Connector) serveStatus(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
+	pass := context.AfterFunc(c.passing, func() { _ = server.Shutdown(ctx) })
+	defer pass()
 	if err := server.Serve(c.status); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
+	<-ctx.Done()
 	return nil
 }
 

@@ -254,14 +254,14 @@ func (g *gate) revoke(r *tunnelv1.Revoke) {
 
 func (g *gate) count() int { return g.running.count() }
 
-// idle waits until no exchange runs or ctx ends, and returns how many are left.
-func (g *gate) idle(ctx context.Context) int {
+// idle waits until no exchange runs and none is expected, or ctx ends, and returns how many are left.
+func (g *gate) idle(ctx context.Context, expected func() bool) int {
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	quiet := 0
 	for {
 		// The edge may have sent an exchange before it read that this connector stops: one quiet moment is not enough.
-		if quiet++; g.count() > 0 {
+		if quiet++; g.count() > 0 || expected() {
 			quiet = 0
 		}
 		if quiet > 5 {

@@ -11,7 +11,7 @@ import (
 
 // lockState keeps a second process out of the state directory: two with one key would look to the edge like a stolen key.
 // The kernel gives the lock up with the process, however that ends.
-func lockState(dir string) (unlock func(), err error) {
+func lockState(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
@@ -21,7 +21,7 @@ func lockState(dir string) (unlock func(), err error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("another connector runs with the state in %s", dir)
 	}
-	return func() { _ = f.Close() }, nil
+	return f, nil
 }
 
 // adopt gives a file that root wrote to whoever owns its directory: under systemd the connector runs as a user of its own,

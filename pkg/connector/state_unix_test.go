@@ -17,11 +17,11 @@ func TestLockBelongsToTheOwnerOfTheState(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	unlock, err := lockState(dir)
+	lock, err := lockState(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unlock()
+	defer lock.Close()
 	if _, err := lockState(dir); err == nil {
 		t.Error("two processes hold the state")
 	}
