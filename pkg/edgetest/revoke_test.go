@@ -44,11 +44,10 @@ func (d doctor) openBoth() open {
 // openSocket starts a WebSocket that echoes; what ends it comes through the channel.
 func (d doctor) openSocket() chan error {
 	d.t.Helper()
-	header := http.Header{"Origin": {strings.TrimSuffix(d.w.URL("/"), "/")}}
 	one := edgetest.NewVisitor(edgetest.VisitorConfig{Edge: d.w.EdgeAddr(), Roots: d.w.Roots, HTTP1: true})
 	d.t.Cleanup(one.Close)
 	one.Client.Jar = d.Client.Jar
-	ws, _, err := websocket.Dial(d.ctx(), strings.Replace(d.w.URL("/oscar/socket/echo"), "https:", "wss:", 1), &websocket.DialOptions{HTTPClient: one.Client, HTTPHeader: header})
+	ws, err := dialEcho(d.ctx(), one, d.w)
 	if err != nil {
 		d.t.Fatalf("websocket: %v", err)
 	}

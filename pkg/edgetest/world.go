@@ -4,6 +4,7 @@
 package edgetest
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -47,6 +48,11 @@ type Options struct {
 	Store string
 	// Spread lets connectors hold links to every edge, as they do where nobody lists edges.
 	Spread bool
+	// Upgraded is how long an edge that stops waits for upgraded connections, 0 for 20 s; Drain is how long a connector waits for
+	// everything, 0 for 30 s.
+	Upgraded, Drain time.Duration
+	// OwnProgram runs the connector from a file of its own, which InstallConnector replaces.
+	OwnProgram bool
 	// NoConnector leaves the connector enrolled and not started.
 	NoConnector bool
 }
@@ -87,7 +93,12 @@ func Start(t testing.TB, opt Options) *World {
 	w.Admin("app", "create", "--host", AppHost, "--site", "main", "--allow", strings.Join(Doctors(), ","), "--websocket", "/oscar")
 	w.writeConnector(opt)
 	w.Enroll()
-	w.Connector = &Process{t: t, name: "connector", args: []string{filepath.Join(w.bin, "connector"), "run", "--config", w.path("connector.yaml")}}
+	program := filepath.Join(w.bin, "connector")
+	if opt.OwnProgram {
+		program = w.path("connector-program")
+		w.InstallConnector(w.ConnectorProgram())
+	}
+	w.Connector = &Process{t: t, name: "connector", args: []string{program, "run", "--config", w.path("connector.yaml")}}
 	if !opt.NoConnector {
 		w.Connector = startProcess(t, w.Connector.name, w.Connector.args...)
 		w.WaitForLink()
@@ -108,9 +119,9 @@ host: %s
 listen: 127.0.0.1:%d
 quic: %t
 loopback: 127.0.0.1:0
-drain: {upgraded: 20s}
+drain: {upgraded: %s}
 mail: {host: localhost, port: %d, from: signin@maple.example, ca_file: %s}
-%s`, w.path("edge"), edgeOwn, w.Port, !opt.NoQUIC, w.Mail.Port(), w.Mail.CAFile(), several))
+%s`, w.path("edge"), edgeOwn, w.Port, !opt.NoQUIC, cmp.Or(opt.Upgraded, 20*time.Second), w.Mail.Port(), w.Mail.CAFile(), several))
 }
 
 func (w *World) writeConnector(opt Options) {
@@ -123,17 +134,27 @@ func (w *World) writeConnector(opt Options) {
 		rule += fmt.Sprintf("    tls: {pin_sha256: %q}\n", opt.Pin)
 	}
 	w.write("ingress.yaml", "rules:\n"+rule+"  - status: 404\n")
-	w.write("connector.yaml", fmt.Sprintf("state_dir: %s\ningress: %s\nloopback: 127.0.0.1:0\n", w.path("connector"), w.path("ingress.yaml")))
+	w.configureConnector("connector")
+}
+
+// configureConnector writes the configuration of a connector, which has its state in a directory of its name.
+func (w *World) configureConnector(name string) {
+	w.write(name+".yaml", fmt.Sprintf("state_dir: %s\ningress: %s\nloopback: 127.0.0.1:0\ndrain_timeout: %s\n", w.path(name), w.path("ingress.yaml"), cmp.Or(w.opt.Drain, 30*time.Second)))
 }
 
 // Enroll pastes a fresh invitation, as the clinic's IT person does.
 func (w *World) Enroll() {
 	w.t.Helper()
+	w.enroll("connector")
+}
+
+func (w *World) enroll(name string) {
+	w.t.Helper()
 	line := strings.Fields(w.Admin("connector", "invite"))
 	if len(line) < 2 || line[0] != "connector" || line[1] != "enroll" {
 		w.t.Fatalf("invitation: %q", line)
 	}
-	cmd := exec.Command(filepath.Join(w.bin, "connector"), append(line[1:], "--config", w.path("connector.yaml"))...)
+	cmd := exec.Command(filepath.Join(w.bin, "connector"), append(line[1:], "--config", w.path(name+".yaml"))...)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		w.t.Fatalf("connector enroll: %v\n%s", err, text)
 	}
