@@ -30,6 +30,9 @@ type work struct {
 	Connections int
 	Bytes       int64
 	Every       time.Duration
+	// Files is how many people send and fetch FileBytes in turn, one after the other.
+	Files     int
+	FileBytes int64
 	// Users each load a page every Every.
 	Users int
 	// Downloads run beside, without an end.
@@ -123,6 +126,9 @@ func (g *generator) run() (measured, error) {
 	for i := range g.Connections {
 		all.Go(func() { g.requests(i) })
 	}
+	for range g.Files {
+		all.Go(func() { g.files(ctx) })
+	}
 	for i := range g.Users {
 		all.Go(func() { g.user(i) })
 	}
@@ -207,6 +213,7 @@ func (g *generator) requests(n int) {
 	for time.Now().Before(g.end()) {
 		began := time.Now()
 		var err error
+		var last bool
 		if conn == nil {
 			if conn, err = g.dial(context.Background()); err == nil {
 				in = bufio.NewReader(conn)
@@ -214,14 +221,14 @@ func (g *generator) requests(n int) {
 		}
 		if err == nil {
 			_ = conn.SetDeadline(began.Add(requestTimeout))
-			err = exchangeRaw(conn, in, head, g.Bytes)
+			last, err = exchangeRaw(conn, in, head, g.Bytes)
 		}
 		g.note(began, err)
+		if (err != nil || last) && conn != nil {
+			_ = conn.Close()
+			conn = nil
+		}
 		if err != nil {
-			if conn != nil {
-				_ = conn.Close()
-				conn = nil
-			}
 			pause(50 * time.Millisecond)
 		}
 		if g.Every > 0 {
@@ -251,21 +258,21 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// exchangeRaw sends one request and reads its answer, which must have size bytes.
-func exchangeRaw(conn net.Conn, in *bufio.Reader, head string, size int64) error {
+// exchangeRaw sends one request and reads its answer, which must have size bytes. last says that the connection takes no other.
+func exchangeRaw(conn net.Conn, in *bufio.Reader, head string, size int64) (last bool, err error) {
 	if _, err := io.WriteString(conn, head); err != nil {
-		return err
+		return true, err
 	}
 	resp, err := http.ReadResponse(in, nil)
 	if err != nil {
-		return err
+		return true, err
 	}
 	defer resp.Body.Close()
 	n, err := io.Copy(io.Discard, resp.Body)
 	if err == nil && (resp.StatusCode != http.StatusOK || n != size) {
 		err = fmt.Errorf("%s with %d bytes", resp.Status, n)
 	}
-	return err
+	return resp.Close, err
 }
 
 // browser is a client with as many connections as a browser opens to a host.
@@ -347,6 +354,24 @@ func (g *generator) download(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := g.get(ctx, c, endless, counter{&g.bytes}); err != nil && ctx.Err() == nil {
 			g.note(time.Now(), fmt.Errorf("download: %w", err))
+			pause(100 * time.Millisecond)
+		}
+	}
+}
+
+// files sends and fetches in turn until the end.
+func (g *generator) files(ctx context.Context) {
+	c := g.browser()
+	defer c.CloseIdleConnections()
+	for n := 0; ctx.Err() == nil; n++ {
+		var err error
+		if n%2 == 0 {
+			err = g.upload(ctx, c, g.FileBytes)
+		} else {
+			err = g.get(ctx, c, g.FileBytes, counter{&g.bytes})
+		}
+		if err != nil && ctx.Err() == nil {
+			g.note(time.Now(), fmt.Errorf("file %d: %w", n, err))
 			pause(100 * time.Millisecond)
 		}
 	}

@@ -64,6 +64,7 @@ func sections() []section {
 		{"users", "a soak", (*bench).users},
 		{"hop", "what forwarding to another edge adds", (*bench).hop},
 		{"idle", "a thousand idle connectors", (*bench).idle},
+		{"restarts", "requests that fail while edge and connector are replaced", (*bench).restarts},
 		{"lossy100", "bulk and small requests on a fast line with loss", (*bench).fastLine},
 		{"lossy20", "ten users' pages on a clinic's line", (*bench).clinicLine},
 		{"distance", "what is added to a request far away", (*bench).distance},

@@ -53,21 +53,26 @@ func (p place) edgeHost() string {
 // ours starts an edge and a connector of ours with everything on: TLS in front, access token, policy, decision record.
 // Transport is the connector's.
 func (b *bench) ours(ctx context.Context, at place, bin, transport string) (*path, error) {
+	_, p, err := b.sallyport(ctx, at, bin, transport)
+	return p, err
+}
+
+func (b *bench) sallyport(ctx context.Context, at place, bin, transport string) (*sallyport, *path, error) {
 	s := &sallyport{bench: b, place: at, bin: bin, transport: transport}
 	var err error
 	if s.dir, err = os.MkdirTemp(b.dir, "sallyport-"); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if s.listen, err = b.address(at.near); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	_, port, _ := strings.Cut(s.listen, ":")
 	p := &path{base: "https://" + appHost + ":" + port, dial: s.listen, roots: filepath.Join(s.dir, "edge", "ca", "ca.pem")}
 	if err := s.setUp(ctx, p); err != nil {
 		p.stop()
-		return nil, err
+		return nil, nil, err
 	}
-	return p, nil
+	return s, p, nil
 }
 
 // sallyport is an edge and a connector being set up.

@@ -80,7 +80,8 @@ func (p *peer) answers() error {
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
 		g := generator{work: p.path.work(work{Bytes: 1})}
-		return exchangeRaw(conn, bufio.NewReader(conn), g.head(), 1)
+		_, err = exchangeRaw(conn, bufio.NewReader(conn), g.head(), 1)
+		return err
 	})
 }
 
