@@ -152,7 +152,7 @@ func (a *Access) checkAccess(r *http.Request, l *login, t tenant.Tenant) (renew 
 	want := token.Expect{Issuer: session.Issuer(t.SignInHost), Audience: session.Audience(t.ID, l.key.host), Tenant: t.ID}
 	claims, err := a.cfg.Keys.Verifier(token.Access).Verify(raw, want, now)
 	switch {
-	case errors.Is(err, token.ErrExpired), errors.Is(err, token.ErrRetired):
+	case errors.Is(err, token.ErrExpired), errors.Is(err, token.ErrRetired), errors.Is(err, token.ErrEarly):
 		// Without any it would be minted anew just so. A retired key is one that was withdrawn, and everybody has such a token then.
 		return true, nil
 	case err != nil:

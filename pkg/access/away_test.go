@@ -213,3 +213,61 @@ func TestTheEndOfTheGraceCutsWhatRuns(t *testing.T) {
 		t.Error("still open")
 	}
 }
+
+// Two edges whose clocks are 10 minutes apart: a session of one works at the other, in both directions, with the access token that the
+// first one minted; it ends when it is revoked, and by each clock no later than 10 minutes after its end.
+func TestClocksTenMinutesApart(t *testing.T) {
+	const apart = 10 * time.Minute
+	right, ahead := newClock(), newClock()
+	ahead.advance(apart)
+	w := newWorld(t, right.now)
+	ring, err := token.NewKeyring(t.Context(), w, ahead.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := access.New(access.Config{
+		Keys: ring, Sessions: w, Services: w, Users: w, Apps: w, Recorder: w, Follower: &followed{}, Now: ahead.now, Log: &silence{}, Grace: grace,
+	})
+	edges := map[string]*access.Access{"right": w.access, "ahead": other}
+	value, cookie := w.signIn("ses_1", right.at), ""
+	for i, where := range []string{"ahead", "right", "ahead", "right"} {
+		r := get("/", ref, value)
+		if cookie != "" {
+			r = get("/", ref, value, at, cookie)
+		}
+		who, err := edges[where].Authenticate(r, maple, oscar())
+		if err != nil {
+			t.Fatalf("%d, at the edge that is %s: %v", i, where, err)
+		}
+		if g, err := edges[where].Authorize(t.Context(), question(who, w.apps[0])); err != nil {
+			t.Errorf("%d, at the edge that is %s: %v", i, where, err)
+		} else {
+			g.Lease.Release()
+		}
+		for _, c := range who.SetCookies {
+			cookie = c.Value
+		}
+	}
+	both := func(when string, right, ahead fault.Code) {
+		t.Helper()
+		for where, want := range map[string]fault.Code{"right": right, "ahead": ahead} {
+			if _, err := edges[where].Authenticate(get("/", ref, value), maple, oscar()); fault.CodeOf(err) != want {
+				t.Errorf("%s, at the edge that is %s: %v", when, where, err)
+			}
+		}
+	}
+	end := w.sessions["ses_1"]
+	end.Expires, end.IdleFor = right.at.Add(15*time.Minute), time.Hour
+	w.sessions["ses_1"] = end
+	right.advance(6 * time.Minute)
+	ahead.advance(6 * time.Minute)
+	both("past its end by the clock that is ahead", "", fault.Unauthentic)
+	right.advance(10 * time.Minute)
+	ahead.advance(10 * time.Minute)
+	both("past its end", fault.Unauthentic, fault.Unauthentic)
+}
+
+// followed is a change log in which nothing happens.
+type followed struct{}
+
+func (*followed) Subscribe(string, []change.Kind, func(context.Context, []change.Change) error) {}

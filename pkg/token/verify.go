@@ -12,6 +12,10 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/id"
 )
 
+// ErrEarly is in the chain of the error for a token that is good in every way but issued in the future: by an edge whose clock is
+// ahead of this one's.
+var ErrEarly = errors.New("token issued in the future")
+
 // ErrExpired is in the chain of the error for a token that is good in every way but its time.
 var ErrExpired = errors.New("token expired")
 
@@ -104,6 +108,9 @@ func check(raw string, kind Kind, into jwt.Claims, keys keySource, now time.Time
 	_, err = parser.ParseWithClaims(raw, into, func(*jwt.Token) (any, error) { return key.key, nil })
 	if errors.Is(err, jwt.ErrTokenExpired) {
 		return fmt.Errorf("%w: %w", ErrExpired, err)
+	}
+	if errors.Is(err, jwt.ErrTokenUsedBeforeIssued) {
+		return fmt.Errorf("%w: %w", ErrEarly, err)
 	}
 	return err
 }
