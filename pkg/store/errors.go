@@ -52,15 +52,18 @@ const (
 	pgReadOnly           = "25006"
 )
 
+// afterOutage is true because a commit that may have taken place has words of its own.
+const afterOutage = ": nothing was changed; try again when the database answers this edge"
+
 // postgresWords is for the operator; empty for what is no trouble of the database's.
 func postgresWords(err error) string {
 	var said *pgconn.PgError
 	if !errors.As(err, &said) {
-		if pgconn.Timeout(err) && !errors.Is(err, context.Canceled) {
-			return "the edge's store does not answer in time"
+		if (pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded)) && !errors.Is(err, context.Canceled) {
+			return "the edge's store does not answer in time" + afterOutage
 		}
 		if lost(err) {
-			return "the edge's store cannot be reached"
+			return "the edge's store cannot be reached" + afterOutage
 		}
 		return ""
 	}
@@ -82,7 +85,7 @@ func postgresWords(err error) string {
 	case code == "42501" && !strings.Contains(said.Message, "row-level security"): // that one would be our own mistake
 		return "the edge's store: its role must own the database's schema"
 	case unreachable(err):
-		return "the edge's store cannot be reached"
+		return "the edge's store cannot be reached" + afterOutage
 	}
 	return ""
 }

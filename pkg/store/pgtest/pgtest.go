@@ -52,6 +52,7 @@ func Database(t testing.TB) string {
 // Server is one PostgreSQL.
 type Server struct {
 	dir, bin  string
+	elsewhere bool // it listens in another directory
 	passing   bool // the keeper removes the directory when the server ends
 	databases atomic.Int64
 
@@ -157,7 +158,7 @@ func (s *Server) run() error {
 		return err
 	}
 	data := filepath.Join(s.dir, "data")
-	cmd := exec.Command("/bin/sh", "-c", keeper, "keeper", filepath.Join(s.bin, "postgres"), "-D", data, "-k", s.dir, "-p", port,
+	cmd := exec.Command("/bin/sh", "-c", keeper, "keeper", filepath.Join(s.bin, "postgres"), "-D", data, "-k", s.sockets(), "-p", port,
 		"-c", "listen_addresses=", "-c", "max_connections=300", "-c", "shared_buffers=32MB", "-c", "fsync=on",
 		"-c", "autovacuum=off")
 	cmd.SysProcAttr, cmd.Dir = attr, s.dir
@@ -215,11 +216,39 @@ func (s *Server) admin(ctx context.Context) (*pgx.Conn, error) {
 
 // URL names a database of the server.
 func (s *Server) URL(as, database string) string {
-	return "postgres:///" + database + "?host=" + s.dir + "&port=" + port + "&user=" + as
+	return "postgres:///" + database + "?host=" + s.sockets() + "&port=" + port + "&user=" + as
+}
+
+// sockets is the directory of the Unix socket that the server listens on.
+func (s *Server) sockets() string {
+	if s.elsewhere {
+		return filepath.Join(s.dir, "b")
+	}
+	return s.dir
+}
+
+// Twice is the URL of a database with both places where the server may be; see Elsewhere.
+func (s *Server) Twice(t testing.TB, database string) string {
+	t.Helper()
+	return strings.Replace(database, "host="+s.dir+"&port="+port, "host="+s.dir+","+filepath.Join(s.dir, "b")+"&port="+port+","+port, 1)
+}
+
+// Elsewhere starts a server that has ended in another place with the same data, as a primary is switched over to.
+func (s *Server) Elsewhere(t testing.TB) {
+	t.Helper()
+	s.elsewhere = true
+	_, uid, gid, err := owner()
+	if err == nil {
+		err = errors.Join(os.Mkdir(s.sockets(), 0o755), os.Chown(s.sockets(), uid, gid))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Restart(t)
 }
 
 // Socket is the Unix socket that the server listens on.
-func (s *Server) Socket() string { return filepath.Join(s.dir, ".s.PGSQL."+port) }
+func (s *Server) Socket() string { return filepath.Join(s.sockets(), ".s.PGSQL."+port) }
 
 // Database returns the URL of a new, empty database; the role in it owns the database and is no superuser.
 func (s *Server) Database(t testing.TB) string {
@@ -236,6 +265,28 @@ func (s *Server) Database(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return s.URL(role, name)
+}
+
+// Query returns the first column of what a query finds in a database of the server, asked as the superuser: whatever a test wants to
+// see, whosever it is.
+func (s *Server) Query(t testing.TB, database, text string) []string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, strings.Replace(database, "user="+role, "user=postgres", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	rows, err := conn.Query(ctx, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }
 
 // pid is the postmaster's.

@@ -9,13 +9,14 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 )
 
 // maxMessage bounds a message of the protocol that is relayed, bytes.
 const maxMessage = 1 << 24
 
-// Relay stands between a client and a server and resets the connection at a chosen message from the client. It counts the
-// messages of the protocol (PostgreSQL manual, "Message Formats"), over all connections.
+// Relay stands between a client and a server and resets the connection at a chosen message from the client, holds back
+// everything, or is slow. It counts the messages of the protocol (PostgreSQL manual, "Message Formats"), over all connections.
 type Relay struct {
 	server string // Unix socket
 
@@ -23,6 +24,41 @@ type Relay struct {
 	armed bool
 	left  int  // messages that still pass
 	after bool // the last one passes too, and only its answer is lost
+	held  chan struct{}
+	delay time.Duration
+}
+
+// Hold lets no message pass, or lets them go on, late ones too: a way to the server that swallows everything and says nothing.
+func (r *Relay) Hold(hold bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case hold && r.held == nil:
+		r.held = make(chan struct{})
+	case !hold && r.held != nil:
+		close(r.held)
+		r.held = nil
+	}
+}
+
+// Delay has each message of the client wait.
+func (r *Relay) Delay(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.delay = d
+}
+
+// wait returns when a message may pass.
+func (r *Relay) wait() {
+	r.mu.Lock()
+	held, delay := r.held, r.delay
+	r.mu.Unlock()
+	if held != nil {
+		<-held
+	}
+	if delay > 0 {
+		<-time.After(delay)
+	}
 }
 
 // Through returns a relay and the URL of the same database through it. The relay ends with the test.
@@ -48,7 +84,10 @@ func Through(t testing.TB, database string) (*Relay, string) {
 			all.Go(func() { r.relay(client.(*net.TCPConn)) })
 		}
 	})
-	t.Cleanup(func() { _ = listener.Close() })
+	t.Cleanup(func() {
+		_ = listener.Close()
+		r.Hold(false)
+	})
 	address := listener.Addr().(*net.TCPAddr)
 	query.Set("host", address.IP.String())
 	query.Set("port", strconv.Itoa(address.Port))
@@ -106,6 +145,7 @@ func (r *Relay) relay(client *net.TCPConn) {
 		if err != nil {
 			return
 		}
+		r.wait()
 		pass, cut := r.next()
 		if cut {
 			_ = client.SetLinger(0) // a reset, and nothing of the answer
