@@ -38,7 +38,7 @@ func (e *Edge) openPeerSocket(ctx context.Context, given handover.Files) (*peerS
 		if err != nil {
 			return nil, err
 		}
-		if at := got.LocalAddr().(*net.UDPAddr); listensAt(&net.TCPAddr{IP: at.IP, Port: at.Port, Zone: at.Zone}, want) {
+		if at := got.LocalAddr().(*net.UDPAddr); handover.ListensAt(&net.TCPAddr{IP: at.IP, Port: at.Port, Zone: at.Zone}, want) {
 			udp = got
 		} else if err := got.Close(); err != nil {
 			return nil, err

@@ -7,12 +7,10 @@ import (
 	"maps"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -158,7 +156,8 @@ func (e *Edge) openPlace(ctx context.Context) (err error) {
 	if p.admin, err = inherit(given, fileAdmin, ""); err != nil {
 		return err
 	}
-	return p.inheritHandover(given)
+	p.handover, err = given.Socket(fileHandover)
+	return err
 }
 
 // listenAfresh opens the port; where TCP was handed over, UDP beside it.
@@ -173,36 +172,13 @@ func (e *Edge) listenAfresh(ctx context.Context) (*sockets, error) {
 	return &sockets{udp: udp.(*net.UDPConn)}, nil
 }
 
-// inherit makes a listener of a file if it listens where the configuration says; "" is anywhere. It returns nil otherwise.
+// inherit makes a leavable listener of a file; nil when there is none that listens where it should.
 func inherit(given handover.Files, name, want string) (*leavable, error) {
-	f := given[name]
-	if f == nil {
-		return nil, nil
-	}
-	l, err := net.FileListener(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if want != "" && !listensAt(l.Addr(), want) {
-		return nil, l.Close()
+	l, err := given.Listener(name, want)
+	if l == nil || err != nil {
+		return nil, err
 	}
 	return newLeavable(l), nil
-}
-
-// listensAt compares an address with one of the configuration, in which port 0 is any and an empty host is all.
-func listensAt(at net.Addr, want string) bool {
-	host, port, err := net.SplitHostPort(want)
-	if err != nil {
-		return false
-	}
-	tcp, ok := at.(*net.TCPAddr)
-	if !ok || port != "0" && port != fmt.Sprint(tcp.Port) {
-		return false
-	}
-	if ip := net.ParseIP(host); ip != nil {
-		return ip.Equal(tcp.IP)
-	}
-	return host != "" || tcp.IP.IsUnspecified()
 }
 
 func inheritUDP(f *os.File) (*net.UDPConn, error) {
@@ -245,23 +221,6 @@ func (e *Edge) relay(from *udpshare.Socket, prefix string, given handover.Files)
 		}
 		from.Relay(epoch, conn)
 	}
-	return nil
-}
-
-func (p *place) inheritHandover(given handover.Files) error {
-	f := given[fileHandover]
-	if f == nil {
-		return nil
-	}
-	l, err := net.FileListener(f)
-	if err != nil {
-		return fmt.Errorf("hand-over socket: %w", err)
-	}
-	u, ok := l.(*net.UnixListener)
-	if !ok {
-		return errors.Join(errors.New("hand-over socket: not a Unix socket"), l.Close())
-	}
-	p.handover = u
 	return nil
 }
 
@@ -440,43 +399,6 @@ func (e *Edge) yield(successor int) {
 	}
 	e.notifier.MainPID(successor)
 	e.logger.Info("the place is the successor's: finishing what is here", zap.Int("successor", successor))
-}
-
-// startLimit bounds the start of a successor.
-const startLimit = handover.ReadyLimit + 10*time.Second
-
-// startSuccessor starts this program once more, as it was started, from the file that is there now; an upgrade has replaced
-// it. It returns when the successor serves.
-func (e *Edge) startSuccessor(ctx context.Context, yielded <-chan struct{}) error {
-	program, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("successor: %w", err)
-	}
-	program = strings.TrimSuffix(program, " (deleted)") // Linux's word for a file that was replaced
-	cmd := exec.Command(program, os.Args[1:]...)        //nolint:noctx // it outlives us
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, os.Stdout, os.Stderr
-	// What names this process's id would be another's.
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
-		return strings.HasPrefix(v, "WATCHDOG_PID=") || strings.HasPrefix(v, "LISTEN_")
-	})
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("successor: %w", err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	limit := time.NewTimer(startLimit)
-	defer limit.Stop()
-	select {
-	case <-yielded:
-		return nil
-	case err := <-ended:
-		return fmt.Errorf("the successor ended before it was ready (%w); the log says why", err)
-	case <-limit.C:
-		_ = cmd.Process.Kill()
-		return errors.New("the successor was not ready in time")
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // Restart asks the edge that runs on the configuration's state directory to start its successor, and returns when that serves.

@@ -83,7 +83,7 @@ func (e *Edge) handOver(ctx context.Context, leave func()) error {
 			e.yield(successor)
 			close(yielded)
 		},
-		Restart: func(ctx context.Context) error { return e.startSuccessor(ctx, yielded) },
+		Restart: func(ctx context.Context) error { return handover.Start(ctx, yielded) },
 		Count:   func(result string) { e.place.result.WithLabelValues(result).Inc() },
 	}
 	gone, err := host.Serve(ctx)
