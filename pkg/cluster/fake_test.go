@@ -53,6 +53,13 @@ func (t *table) Enter(_ context.Context, p Peer) (int64, error) {
 	return row.Incarnation, nil
 }
 
+// counts are the transactions, and the leases that were written in them.
+func (t *table) counts() (beats, leases int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.beats, t.leases
+}
+
 func (t *table) Beat(_ context.Context, b Beat) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

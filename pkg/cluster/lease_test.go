@@ -128,12 +128,12 @@ func TestAHeartbeatIsOneRow(t *testing.T) {
 			one.link(t, id.NewConnector(), 1)
 		}
 		time.Sleep(time.Second)
-		if store.beats > 3 || store.leases != 1000 {
-			t.Errorf("%d transactions, %d leases written", store.beats, store.leases)
+		if beats, leases := store.counts(); beats > 3 || leases != 1000 {
+			t.Errorf("%d transactions, %d leases written", beats, leases)
 		}
 		time.Sleep(time.Minute)
-		if store.leases != 1000 {
-			t.Errorf("%d leases written", store.leases)
+		if _, leases := store.counts(); leases != 1000 {
+			t.Errorf("%d leases written", leases)
 		}
 		one.stop()
 	})
