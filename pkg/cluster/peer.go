@@ -26,6 +26,8 @@ const (
 	// peerIdle and peerPing find a dead peer in 3.5 s: requests that are sent to it wait for no longer.
 	peerIdle = 4 * time.Second
 	peerPing = time.Second
+	// peerRest is how long a link must have been up for its successor to be dialled without waiting.
+	peerRest = 50 * time.Millisecond
 	// peerStreams is how many exchanges run over one link at a time; the next ones wait at their first edge.
 	peerStreams = 4096
 	// peerHandshake bounds dialling, and the hellos after it.
@@ -67,6 +69,7 @@ type Peers struct {
 	dialer      *quiclink.Dialer
 	relay       *relay
 	relaying    atomic.Int64 // exchanges of other edges that run now
+	relayed     atomic.Int64 // when the last one began, Unix nanoseconds
 	gauge       *prometheus.GaugeVec
 
 	mu       sync.Mutex              // guards all below

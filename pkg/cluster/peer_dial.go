@@ -92,7 +92,7 @@ func (p *Peers) keep(ctx context.Context, d *dialling) {
 		if up {
 			upFor = time.Since(began)
 		}
-		if errors.Is(err, errLeaving) && upFor > time.Second {
+		if errors.Is(err, errLeaving) && upFor > peerRest {
 			continue // at once, and beside the old link
 		}
 		timer := time.NewTimer(backoff.Next(time.Now(), upFor, retryAfter(err)))

@@ -190,6 +190,7 @@ func (p *Peers) exchanges(l *peerLink) {
 
 func (p *Peers) exchange(ctx context.Context, s tunnel.Stream) {
 	p.relaying.Add(1)
+	p.relayed.Store(time.Now().UnixNano())
 	defer p.relaying.Add(-1)
 	err := s.SetReadDeadline(time.Now().Add(peerHandshake))
 	kind, errKind := wire.ReadKind(s)
@@ -239,11 +240,24 @@ func (p *Peers) Yield() {
 	}
 }
 
-// Drain waits until nothing of other edges runs here, or ctx ends. That nothing new comes is for Members to tell them, or Yield.
+const (
+	// sendsNoMore is for how long no peer must have sent anything for this process to believe that none will.
+	sendsNoMore = 1500 * time.Millisecond
+	// movesWithin is how long peers and connectors may take to go elsewhere; then only what runs is waited for.
+	movesWithin = 10 * time.Second
+)
+
+// Drain waits until nothing of other edges runs here and none of them sends anything any more, or ctx ends. That they shall not is
+// for Members to tell them, or Yield; until they have another way this one must stay open, connectors' links and all.
 func (p *Peers) Drain(ctx context.Context) {
+	began := time.Now()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for p.relaying.Load() > 0 {
+	for {
+		last := time.Unix(0, p.relayed.Load())
+		if p.relaying.Load() == 0 && (time.Since(last) > sendsNoMore || time.Since(began) > movesWithin) {
+			return
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
