@@ -119,7 +119,7 @@ type prompt struct {
 func (p *prompt) Write(b []byte) (int, error) {
 	n, err := p.Answer.Write(b)
 	if err == nil && !p.ready() {
-		err = p.Answer.Flush()
+		err = p.Flush()
 	}
 	return n, err
 }
