@@ -17,8 +17,8 @@ import (
 // Local finds the links that this edge has itself; *registry.Registry is one. It is all that a relay is given: nothing here
 // could send an exchange on to a third edge.
 type Local interface {
-	// PickRun returns a link of exactly this run of a connector that takes exchanges now, or false.
-	PickRun(tenant id.Tenant, site id.Site, connector id.Connector, generation uint64) (*registry.Member, bool)
+	// PickRun returns a link of exactly this run of a connector, or false. It waits for a fast link where a bulk one is there already.
+	PickRun(ctx context.Context, tenant id.Tenant, site id.Site, connector id.Connector, generation uint64) (*registry.Member, bool)
 }
 
 // relay serves the exchanges that another edge has judged and recorded, and sends here because the connector's link is here:
@@ -48,7 +48,7 @@ func (r *relay) ServeExchange(ctx context.Context, in *exchange.Incoming, out *e
 		r.refuse(out, wire.CodeProtocol, "for no connector")
 		return
 	}
-	member, ok := r.local.PickRun(id.Tenant(head.Tenant), id.Site(head.Site), id.Connector(head.Connector), head.Generation)
+	member, ok := r.local.PickRun(ctx, id.Tenant(head.Tenant), id.Site(head.Site), id.Connector(head.Connector), head.Generation)
 	if !ok {
 		r.refuse(out, wire.CodeNotHere, "that connector has no link here")
 		return

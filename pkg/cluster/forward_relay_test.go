@@ -68,7 +68,7 @@ func (p *passing) ServeExchange(ctx context.Context, in *exchange.Incoming, out 
 // nowhere has no links, and fails the test if a third edge is asked.
 type nowhere struct{ asked int }
 
-func (n *nowhere) PickRun(id.Tenant, id.Site, id.Connector, uint64) (*registry.Member, bool) {
+func (n *nowhere) PickRun(context.Context, id.Tenant, id.Site, id.Connector, uint64) (*registry.Member, bool) {
 	n.asked++
 	return nil, false
 }

@@ -61,15 +61,30 @@ func (r *Registry) PickHere(tenant id.Tenant, siteID id.Site, stick string) *Mem
 	return m
 }
 
-// PickRun chooses among the links of one run of a connector alone, as Pick does and without waiting. Another edge has chosen the
-// run, so that an older one will do that finishes its work.
-func (r *Registry) PickRun(tenant id.Tenant, siteID id.Site, connector id.Connector, generation uint64) (*Member, bool) {
+// PickRun chooses among the links of one run of a connector alone, as Pick does. It waits for a fast link beside a bulk one, as Pick
+// does, and for nothing else. Another edge has chosen the run, so that an older one will do that finishes its work.
+func (r *Registry) PickRun(ctx context.Context, tenant id.Tenant, siteID id.Site, connector id.Connector, generation uint64) (*Member, bool) {
 	where := place{tenant, siteID}
+	for {
+		m, next := r.pickRunNow(where, connector, generation)
+		if m != nil || next.in == 0 {
+			return m, m != nil
+		}
+		select {
+		case <-next.changed:
+		case <-time.After(next.in):
+		case <-ctx.Done():
+			return nil, false
+		}
+	}
+}
+
+func (r *Registry) pickRunNow(where place, connector id.Connector, generation uint64) (*Member, next) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.sites[where]
 	if s == nil {
-		return nil, false
+		return nil, next{}
 	}
 	var able []*member
 	for _, m := range s.members {
@@ -79,8 +94,8 @@ func (r *Registry) PickRun(tenant id.Tenant, siteID id.Site, connector id.Connec
 	}
 	// One that is given up still serves what comes: better that than nothing, for who chose it knows no other yet.
 	able = prefer(able, (*member).takes)
-	m, _ := r.best(s, able)
-	return m, m != nil
+	m, in := r.best(s, able)
+	return m, next{s.changed, in}
 }
 
 // next is when to choose again: when a link has joined or, if in is not 0, after that time.
