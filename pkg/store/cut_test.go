@@ -3,6 +3,7 @@ package store_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -125,6 +126,26 @@ func TestResetAtEveryMessage(t *testing.T) {
 			t.Errorf("on record:\n%s\nwant\n%s", got, recorded)
 		}
 	})
+	t.Run("changes", func(t *testing.T) {
+		t.Parallel()
+		c := newCutClinic(t)
+		before, err := c.straight.Changes().Version(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.untilPassed(t, func(name string, arm func()) {
+			u := identity.User{Tenant: "maple", ID: id.NewUser(), Issuer: identity.LocalIssuer, Subject: name, Email: name}
+			arm()
+			if err := c.through.Identity().CreateUser(t.Context(), u); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			before++
+			log, err := c.straight.Changes().Since(t.Context(), before-1, 10)
+			if err != nil || len(log) != 1 || log[0].Version != before || log[0].ID != string(u.ID) {
+				t.Errorf("%s: logged %v, %v", name, log, err)
+			}
+		})
+	})
 	t.Run("look-up", func(t *testing.T) {
 		t.Parallel()
 		c := newCutClinic(t)
@@ -135,6 +156,32 @@ func TestResetAtEveryMessage(t *testing.T) {
 			}
 		})
 	})
+}
+
+// A commit of which nobody says what became of it is neither taken for done nor tried again: the caller hears so, within
+// seconds, and what it went for is not had twice.
+func TestCommitThatNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	c := newCutClinic(t)
+	code := c.spends(t)["e-mailed code"]
+	if err := code("first")(c.through); err != nil { // statements are prepared
+		t.Fatal(err)
+	}
+	second, third := code("second"), code("third")
+	before := c.relay.Seen()
+	if err := second(c.through); err != nil {
+		t.Fatal(err)
+	}
+	c.relay.CutOffAt(c.relay.Seen() - before) // the commit comes last
+	if err := third(c.through); !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Public(err), "does not say whether") {
+		t.Errorf("a commit that nobody answers: %v", err)
+	}
+	c.relay.Restore()
+	for name, db := range map[string]*store.DB{"straight": c.straight, "through": c.through} {
+		if err := third(db); !fault.Is(err, fault.Denied) {
+			t.Errorf("%s: spent by another after all: %v", name, err)
+		}
+	}
 }
 
 // untilPassed calls f for N = 1, 2, … until no message was left to cut at; arm is to be called right before what is cut.

@@ -24,6 +24,9 @@ type Relay struct {
 	armed bool
 	left  int  // messages that still pass
 	after bool // the last one passes too, and only its answer is lost
+	stay  bool // after the cut there is no way through
+	off   bool
+	seen  int
 	held  chan struct{}
 	delay time.Duration
 }
@@ -103,6 +106,28 @@ func (r *Relay) CutAt(n int, after bool) {
 	r.armed, r.left, r.after = true, n, after
 }
 
+// CutOffAt is CutAt, once the server has the message, after which no connection gets through until Restore.
+func (r *Relay) CutOffAt(n int) {
+	r.CutAt(n, true)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stay = true
+}
+
+// Restore lets connections through again.
+func (r *Relay) Restore() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stay, r.off = false, false
+}
+
+// Seen is how many messages have come from clients so far.
+func (r *Relay) Seen() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.seen
+}
+
 // Pending reports whether the message at which to cut has not come yet, and lets all pass from now on.
 func (r *Relay) Pending() bool {
 	r.mu.Lock()
@@ -116,13 +141,14 @@ func (r *Relay) Pending() bool {
 func (r *Relay) next() (pass, cut bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.seen++
 	if !r.armed {
-		return true, false
+		return !r.off, r.off
 	}
 	if r.left--; r.left > 0 {
 		return true, false
 	}
-	r.armed = false
+	r.armed, r.off = false, r.stay
 	return r.after, true
 }
 
