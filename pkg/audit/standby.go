@@ -200,27 +200,28 @@ func (s *Standby) end() {
 	}
 }
 
-// merge moves one part, and finds out by it whether the store is back.
+// merge finds out whether the store is back, and moves one part. That something in the spool cannot be moved is no reason to
+// leave the store alone.
 func (s *Standby) merge(ctx context.Context, limit time.Duration) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	began := time.Now()
-	waiting, _ := s.spool.Held()
-	if s.away.Load() && waiting == 0 {
-		_, err = s.Store.Append(ctx, nil, nil)
-	}
-	if err == nil {
-		more, err = s.spool.Merge(ctx, s.Store, s.once)
-	}
-	s.measure()
-	switch {
-	case err != nil:
-		s.merged.WithLabelValues("failed").Inc()
-	case waiting > 0 || s.away.Load():
-		s.merged.WithLabelValues("done").Inc()
+	if s.away.Load() {
+		began := time.Now()
+		if _, err := s.Store.Append(ctx, nil, nil); err != nil {
+			return false, err
+		}
 		if time.Since(began) < standbySlow {
 			s.back()
 		}
 	}
+	waiting, _ := s.spool.Held()
+	more, err = s.spool.Merge(ctx, s.Store, s.once)
+	switch {
+	case err != nil:
+		s.merged.WithLabelValues("failed").Inc()
+	case waiting > 0:
+		s.merged.WithLabelValues("done").Inc()
+	}
+	s.measure()
 	return more, err
 }

@@ -53,10 +53,11 @@ func OpenSpool(ctx context.Context, dir string, sealer *secret.Sealer) (*Spool, 
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
-	s := &Spool{dir: dir, sealer: sealer, limit: spoolLimit}
-	var err error
-	s.own, err = openSpoolFile(ctx, dir, strings.ToLower(rand.Text()), sealer)
-	return s, err
+	own, err := openSpoolFile(ctx, dir, strings.ToLower(rand.Text()), sealer)
+	if err != nil {
+		return nil, err
+	}
+	return &Spool{dir: dir, sealer: sealer, limit: spoolLimit, own: own}, nil
 }
 
 // Append implements audit.Spool.
@@ -98,9 +99,11 @@ func (s *Spool) Merge(ctx context.Context, into audit.Store, once audit.Merger) 
 		}
 		again, err := f.merge(ctx, into, once)
 		if err != nil {
-			return false, err
+			faults = append(faults, err) // one that is damaged holds up no other
 		}
-		more = more || again
+		if more = more || again; ctx.Err() != nil {
+			break
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

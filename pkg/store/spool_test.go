@@ -249,3 +249,28 @@ func TestKilledWhileTheDatabaseIsAway(t *testing.T) {
 	}
 	t.Logf("%d decisions were acknowledged by the database and %d in the spool; %d are on record", direct, spooled, len(paths))
 }
+
+// A file that is damaged, or was sealed under another key, holds up nothing else, and stays.
+func TestDamagedSpoolHoldsUpNothing(t *testing.T) {
+	t.Parallel()
+	dir, db := filepath.Join(t.TempDir(), "spool"), open(t, filepath.Join(t.TempDir(), "edge.db"))
+	s := openSpool(t, dir)
+	if err := os.WriteFile(filepath.Join(dir, "damaged.db"), []byte("not a database, and long enough to be taken for one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Append(t.Context(), []audit.Decision{decided("maple", "/1")}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Merge(t.Context(), db.Audit(), db.Merger()); err == nil || !strings.Contains(err.Error(), "damaged.db") {
+		t.Errorf("said of the damage: %v", err)
+	}
+	if got := allPaths(t, db); !slices.Equal(got, []string{"/1"}) {
+		t.Errorf("on record: %v", got)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "damaged.db")); err != nil {
+		t.Error(err)
+	}
+}

@@ -79,7 +79,8 @@ func (s *Server) serveEnroll(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusForbidden, EnrollError{fault.Public(err)})
 	case err != nil:
 		s.cfg.Logger.Error("enrolment failed", zap.Error(err))
-		answer(w, http.StatusServiceUnavailable, EnrollError{"the edge cannot enrol now; try again"})
+		w.Header().Set("Retry-After", "30")
+		answer(w, http.StatusServiceUnavailable, EnrollError{"the edge cannot enrol now; try again in a minute"})
 	default:
 		s.cfg.Logger.Info("connector enrolled", log.Tenant(c.Tenant), log.Site(c.Site), log.Connector(c.ID))
 		answer(w, http.StatusOK, EnrollResponse{
