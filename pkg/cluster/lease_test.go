@@ -89,28 +89,28 @@ func TestLeasesAreKnownToOtherEdgesSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newTable()
 		one, two := start(t, store, "one"), start(t, store, "two")
-		time.Sleep(BeatEvery + time.Second)
+		<-time.After(BeatEvery + time.Second)
 		_, leave := one.link(t, "con_a", 3)
 		_, leaveSecond := one.link(t, "con_a", 3)
-		time.Sleep(BeatEvery + gather)
+		<-time.After(BeatEvery + gather)
 		expectHolders(t, "two links", two.Members, Holding{Connector: "con_a", Edge: "one", Generation: 3, Links: 2})
 		expectHolders(t, "of itself", one.Members)
 		if p := two.Peers(); len(p) != 1 || p[0].ID != "one" || p[0].URL != "https://one.example" || p[0].Connectors != 1 || p[0].State() != "live" {
 			t.Errorf("%+v", p)
 		}
 		leave()
-		time.Sleep(BeatEvery + gather)
+		<-time.After(BeatEvery + gather)
 		expectHolders(t, "one link", two.Members, Holding{Connector: "con_a", Edge: "one", Generation: 3, Links: 1})
 		leaveSecond()
-		time.Sleep(BeatEvery + gather)
+		<-time.After(BeatEvery + gather)
 		expectHolders(t, "no link", two.Members)
 		one.heart.Drain(false)
-		time.Sleep(BeatEvery + gather)
+		<-time.After(BeatEvery + gather)
 		if p := two.Peers(); len(p) != 1 || p[0].State() != "draining" {
 			t.Errorf("%+v", p)
 		}
 		one.stop()
-		time.Sleep(BeatEvery + gather)
+		<-time.After(BeatEvery + gather)
 		if p := two.Peers(); len(p) != 0 {
 			t.Errorf("after a clean stop: %+v", p)
 		}
@@ -123,15 +123,15 @@ func TestAHeartbeatIsOneRow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newTable()
 		one := start(t, store, "one")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		for range 1000 {
 			one.link(t, id.NewConnector(), 1)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		if beats, leases := store.counts(); beats > 3 || leases != 1000 {
 			t.Errorf("%d transactions, %d leases written", beats, leases)
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		if _, leases := store.counts(); leases != 1000 {
 			t.Errorf("%d leases written", leases)
 		}
@@ -145,10 +145,10 @@ func TestTheDatabaseAwayIsNoOutage(t *testing.T) {
 		store := newTable()
 		one, two := start(t, store, "one"), start(t, store, "two")
 		one.link(t, "con_a", 3)
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		store.set(true)
 		one.link(t, "con_b", 1)
-		time.Sleep(30 * time.Minute)
+		<-time.After(30 * time.Minute)
 		known := Holding{Connector: "con_a", Edge: "one", Generation: 3, Links: 1}
 		expectHolders(t, "away", two.Members, known)
 		if p := two.Peers(); p[0].State() != "live" {
@@ -160,7 +160,7 @@ func TestTheDatabaseAwayIsNoOutage(t *testing.T) {
 		two.stop() // so that one is the only one that is late
 		store.set(false)
 		late := start(t, store, "three")
-		time.Sleep(BeatEvery + gather)
+		<-time.After(BeatEvery + gather)
 		expectHolders(t, "back", late.Members, known, Holding{Connector: "con_b", Edge: "one", Generation: 1, Links: 1})
 		one.stop()
 		late.stop()
@@ -178,12 +178,12 @@ func TestALapsedLeaseYieldsToANewerGenerationOnly(t *testing.T) {
 		if err := store.Beat(t.Context(), dead.beat()); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(LeaseLife + BeatEvery)
+		<-time.After(LeaseLife + BeatEvery)
 		lapsed := Holding{Connector: "con_a", Edge: "dead", Generation: 5, Links: 1, Lapsed: true}
 		expectHolders(t, "lapsed", two.Members, lapsed)
 
 		older, _ := three.link(t, "con_a", 4)
-		time.Sleep(BeatEvery + time.Second)
+		<-time.After(BeatEvery + time.Second)
 		expectHolders(t, "an older one that lives", two.Members, lapsed)
 		select {
 		case <-older.Done():
@@ -191,7 +191,7 @@ func TestALapsedLeaseYieldsToANewerGenerationOnly(t *testing.T) {
 			t.Error("the edge with the older one does not end it")
 		}
 		three.link(t, "con_a", 6)
-		time.Sleep(BeatEvery + time.Second)
+		<-time.After(BeatEvery + time.Second)
 		expectHolders(t, "a newer one", two.Members, Holding{Connector: "con_a", Edge: "three", Generation: 6, Links: 1})
 		two.stop()
 		three.stop()
@@ -205,13 +205,13 @@ func TestTwoProcessesUnderOneName(t *testing.T) {
 		watcher := start(t, store, "watcher")
 		first := start(t, store, "one")
 		first.link(t, "con_a", 1)
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		second := start(t, store, "one")
 		second.link(t, "con_b", 1)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		expectHolders(t, "the later one", watcher.Members, Holding{Connector: "con_b", Edge: "one", Generation: 1, Links: 1})
 		second.stop()
-		time.Sleep(3 * BeatEvery)
+		<-time.After(3 * BeatEvery)
 		expectHolders(t, "the earlier one again", watcher.Members, Holding{Connector: "con_a", Edge: "one", Generation: 1, Links: 1})
 		first.stop()
 		watcher.stop()
@@ -223,13 +223,13 @@ func TestASuccessorKeepsTheName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newTable()
 		watcher, old := start(t, store, "watcher"), start(t, store, "one")
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		successor := start(t, store, "one")
 		old.heart.Drain(true)
 		successor.link(t, "con_a", 1)
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		old.stop()
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		expectHolders(t, "after the old process has gone", watcher.Members, Holding{Connector: "con_a", Edge: "one", Generation: 1, Links: 1})
 		if p := watcher.Peers(); len(p) != 1 || p[0].State() != "live" {
 			t.Errorf("%+v", p)

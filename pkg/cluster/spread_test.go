@@ -78,7 +78,7 @@ func TestTheWeightTravelsWithTheHeartbeat(t *testing.T) {
 		for range 20 {
 			full.link(t, id.NewConnector(), 1)
 		}
-		time.Sleep(2*evenEvery + 3*BeatEvery)
+		<-time.After(2*evenEvery + 3*BeatEvery)
 		p, _ := others[0].Peer("full")
 		if p.Weight >= DefaultWeight*unit || p.Weight < DefaultWeight*unit*7/10 {
 			t.Errorf("weight %d", p.Weight)

@@ -14,7 +14,7 @@ func TestStatusTellsHowEdgesAre(t *testing.T) {
 		one.link(t, "con_a", 1)
 		two.link(t, "con_b", 1)
 		two.link(t, "con_c", 1)
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		look := func() []EdgeStatus {
 			t.Helper()
 			self, edges, err := one.heart.Status(t.Context())
@@ -32,7 +32,7 @@ func TestStatusTellsHowEdgesAre(t *testing.T) {
 		}
 		one.Linked("two", true)
 		store.set(true)
-		time.Sleep(LeaseLife + BeatEvery)
+		<-time.After(LeaseLife + BeatEvery)
 		s = look()
 		if s[0].State != "cut off" || s[0].Heartbeat < LeaseLife || s[1].State != "live" || !s[1].Linked || s[1].Heartbeat < LeaseLife {
 			t.Errorf("with the store away: %+v", s)

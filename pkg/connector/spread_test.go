@@ -99,7 +99,7 @@ func TestWhenAListIsActedOn(t *testing.T) {
 		e := listening(t)
 		after := func(d time.Duration, want int) {
 			t.Helper()
-			time.Sleep(d)
+			<-time.After(d)
 			if e.turn(time.Now()); len(e.list) != want {
 				t.Errorf("%d edges after %v, want %d", len(e.list), d, want)
 			}
@@ -109,7 +109,7 @@ func TestWhenAListIsActedOn(t *testing.T) {
 		e.learn(told("one"))
 		after(5*time.Second, 2)
 		after(6*time.Second, 1)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		e.learn(told("one", "two", "three"))
 		after(spread, 3)
 		e.learn(told("one", "two"))
