@@ -48,7 +48,14 @@ func TestListen(t *testing.T) {
 	heard := make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- there.Listen(ctx, func() { heard <- struct{}{} }) }()
+	go func() {
+		ended <- there.Listen(ctx, func() {
+			select {
+			case heard <- struct{}{}:
+			default:
+			}
+		})
+	}()
 	wait := func(what string) {
 		t.Helper()
 		select {
