@@ -303,7 +303,7 @@ func TestAnEdgeCutFromTheDatabase(t *testing.T) {
 	west.way.Hold(true)
 	west.works("at once", cookie, 8*time.Second)
 	eventually(t, "that it is known", west.away)
-	west.works("known", cookie, time.Second)
+	west.works("known", cookie, 2*time.Second)
 	if a := west.ask(oscarHost+"/x", stranger); a.status != http.StatusServiceUnavailable || code(a.body) != "E-STORE" || a.header.Get("Retry-After") == "" {
 		t.Errorf("not known here: %d %s", a.status, code(a.body))
 	}
@@ -327,7 +327,7 @@ func TestAnEdgeCutFromTheDatabase(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("revoked after %s", took)
 	}
-	west.works("somebody else", stays, time.Second)
+	west.works("somebody else", stays, 2*time.Second)
 	west.way.Hold(false)
 	eventually(t, "that it is back", func() bool { return !west.away() && !west.standby.Away() })
 	west.works("back", stays, 5*time.Second)
@@ -347,7 +347,7 @@ func TestTheDatabaseIsSlow(t *testing.T) {
 	}
 	east.way.Delay(400 * time.Millisecond)
 	east.works("much", cookie, 9*time.Second)
-	east.works("much, and known", cookie, time.Second)
+	east.works("much, and known", cookie, 2*time.Second)
 	east.way.Delay(0)
 	eventually(t, "that it is quick again", func() bool { return !east.away() && !east.standby.Away() })
 	east.works("quick again", cookie, 3*time.Second)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport-dev/sallyport/pkg/audit"
 	"github.com/sallyport-dev/sallyport/pkg/change"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
@@ -157,5 +158,32 @@ func TestUnknownRulesAreErrors(t *testing.T) {
 		if got, err := db.Tenants().Apps(ctx, "maple"); err == nil {
 			t.Errorf("%s was read as %v", rules, got)
 		}
+	}
+}
+
+// A spool takes no more decisions than its limit, but the outcomes of those that it has.
+func TestSpoolIsBounded(t *testing.T) {
+	sealer, err := secret.NewSealer(bytes.Repeat([]byte{1}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := OpenSpool(t.Context(), filepath.Join(t.TempDir(), "spool"), sealer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	s.limit = 2
+	two := []audit.Decision{{Tenant: "maple"}, {Tenant: "maple"}}
+	if _, err := s.Append(t.Context(), two, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Append(t.Context(), two[:1], nil); !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Public(err), "full") {
+		t.Errorf("a third decision: %v", err)
+	}
+	if _, err := s.Append(t.Context(), nil, []audit.Outcome{{Tenant: "maple", Sequence: -1}}); err != nil {
+		t.Errorf("an outcome: %v", err)
+	}
+	if waiting, limit := s.Held(); waiting != 3 || limit != 2 {
+		t.Errorf("%d of %d", waiting, limit)
 	}
 }
