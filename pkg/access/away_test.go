@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/access"
@@ -271,3 +272,50 @@ func TestClocksTenMinutesApart(t *testing.T) {
 type followed struct{}
 
 func (*followed) Subscribe(string, []change.Kind, func(context.Context, []change.Change) error) {}
+
+// What was used while the store was away is written down when it is back, without another request.
+func TestUseIsToldWhenTheStoreIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, log := newWorld(t, time.Now), &silence{}
+		w.access = access.New(access.Config{
+			Keys: w.ring, Sessions: w, Services: w, Users: w, Apps: w, Recorder: w, Follower: w, Log: log, Grace: grace,
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- w.access.Run(ctx) }()
+		r := get("/", ref, w.signIn("ses_1", time.Now()))
+		idle := get("/", ref, w.signIn("ses_2", time.Now()))
+		for _, one := range []*http.Request{r, idle} {
+			if _, err := w.access.Authenticate(one, maple, oscar()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.goAway(true)
+		log.set(time.Second, true)
+		var last time.Time
+		for range 20 {
+			<-time.After(time.Minute)
+			last = time.Now()
+			if _, err := w.access.Authenticate(r, maple, oscar()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if w.touches != 0 {
+			t.Errorf("told %d times while it was away", w.touches)
+		}
+		w.goAway(false)
+		log.set(0, false)
+		<-time.After(2 * sweepEvery)
+		synctest.Wait()
+		if got := w.sessions["ses_1"].LastSeen; !got.Equal(last) || w.touches != 1 {
+			t.Errorf("last seen %s, want %s; told %d times", got, last, w.touches)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// sweepEvery is how often Access.Run looks.
+const sweepEvery = time.Second

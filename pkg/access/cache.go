@@ -142,6 +142,19 @@ func (c *cache[K, V]) good(e *entry[V]) bool {
 	return !e.stale
 }
 
+// all returns the copies that there are.
+func (c *cache[K, V]) all() []V {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]V, 0, len(c.entries))
+	for _, e := range c.entries {
+		if e.loaded && e.err == nil && !e.stale {
+			out = append(out, e.value)
+		}
+	}
+	return out
+}
+
 // drop forgets every copy that match picks, and whatever is being read under a key that mayMatch picks.
 func (c *cache[K, V]) drop(mayMatch func(K) bool, match func(V) bool) {
 	c.mu.Lock()

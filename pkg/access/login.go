@@ -136,9 +136,27 @@ func (a *Access) used(ctx context.Context, l *login) {
 	if now.UnixNano()-last < int64(session.TouchEvery) || a.away() || !l.use.touched.CompareAndSwap(old, now.UnixNano()) {
 		return
 	}
+	a.touch(ctx, l, now)
+}
+
+func (a *Access) touch(ctx context.Context, l *login, seen time.Time) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeWait)
 	defer cancel()
-	if err := a.cfg.Sessions.Touch(ctx, l.key.tenant, l.session.ID, now); err != nil {
+	if err := a.cfg.Sessions.Touch(ctx, l.key.tenant, l.session.ID, seen); err != nil {
 		a.cfg.Logger.Warn("use of a session not noted", log.Tenant(l.key.tenant), log.Session(l.session.ID), zap.Error(err))
+	}
+}
+
+// tellUse notes what was used while the store was away, so that nobody is signed out elsewhere who was at work here.
+func (a *Access) tellUse(ctx context.Context) {
+	for _, l := range a.logins.all() {
+		if ctx.Err() != nil || a.away() {
+			return
+		}
+		told, seen := max(l.use.touched.Load(), l.session.LastSeen.UnixNano()), l.use.seen.Load()
+		if seen-told >= int64(session.TouchEvery) {
+			l.use.touched.Store(seen)
+			a.touch(ctx, l, time.Unix(0, seen))
+		}
 	}
 }

@@ -75,19 +75,30 @@ func (a *Access) graceOver() error {
 // sweepEvery is how soon after the end of the grace what runs is cut.
 const sweepEvery = time.Second
 
-// Run cuts what runs under a lease when the grace is over; it returns nil when ctx ends.
+// Run cuts what runs under a lease when the grace is over, and tells the store of use when it is back; it returns nil when ctx ends.
 func (a *Access) Run(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
-	for {
+	for untold := false; ; {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		if a.trust() != over {
+		switch a.trust() {
+		case current:
+			if untold {
+				untold = false
+				a.tellUse(ctx)
+			}
+			continue
+		case away:
+			untold = true
+			continue
+		case behind:
 			continue
 		}
+		untold = true
 		if n := a.leases.endAll(ErrAway); n > 0 {
 			a.cfg.Logger.Error("exchanges cut: the store has been away for longer than cluster.grace", zap.Int("exchanges", n))
 		}
