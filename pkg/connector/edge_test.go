@@ -218,12 +218,16 @@ func newOrigin(t testing.TB) *origin {
 			}
 		}
 		if r.URL.Path == "/image" {
-			_, _ = w.Write(make([]byte, 1<<20))
-			_ = http.NewResponseController(w).Flush()
-			select {
-			case <-o.hold:
-			case <-r.Context().Done():
-				return
+			for held := true; held; {
+				_, _ = w.Write(make([]byte, 32<<10))
+				_ = http.NewResponseController(w).Flush()
+				select {
+				case <-time.After(10 * time.Millisecond):
+				case <-o.hold:
+					held = false
+				case <-r.Context().Done():
+					return
+				}
 			}
 		}
 		_, _ = io.WriteString(w, "chart of "+r.URL.Path)

@@ -12,7 +12,7 @@ import (
 // A bulk lane that lost its links comes after the fast one, at once when there is an exchange, and never waits at the start.
 func TestBulkLaneWaitsForItsTurn(t *testing.T) {
 	shrink := defaultShrinking()
-	ways := &links{gate: &gate{running: newRunning()}}
+	ways := &links{dials: newDials("test"), gate: &gate{running: newRunning()}}
 	fast, bulk := newLane(ways, tunnelv1.Lane_LANE_FAST, nil, shrink), newLane(ways, tunnelv1.Lane_LANE_BULK, nil, shrink)
 	ways.lanes = []*lane{fast, bulk}
 	now := time.Now()

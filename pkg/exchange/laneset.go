@@ -14,6 +14,10 @@ import (
 // probeLane is how often the fast lane is made to show its round trip while bulk is paced by it.
 const probeLane = 25 * time.Millisecond
 
+// local is the round trip of a path that is no line: below it the peer is in the same building, and what a packet waits, it waits
+// for a busy processor. To yield to that would leave bulk its least for nothing.
+const local = time.Millisecond
+
 // A body is spread over the bulk links that there are when it moves, and takes no further one later. Where a lost packet slows a
 // link down, those that come up one after the other are waited for: until none has for settle, forming at most.
 const settle, forming = time.Second, 5 * time.Second
@@ -135,7 +139,7 @@ func moveTo(ctx context.Context, links []bulkLink) (*Move, error) {
 	return move, nil
 }
 
-// sample is what pacing goes by. Where the fast links show nothing of the network, nothing counts as queueing.
+// sample is what pacing goes by. On a path without a line, and where the fast links show nothing of the network, nothing counts as queueing.
 func (s *LaneSet) sample() pace.Sample {
 	out := pace.Sample{Queue: -1, Exchanges: s.moves.unmoved()}
 	s.mu.Lock()
@@ -152,7 +156,7 @@ func (s *LaneSet) sample() pace.Sample {
 		}
 		path := measured.Path()
 		out.Sent += path.Sent
-		if path.Least > 0 && (out.Queue < 0 || path.Latest-path.Least < out.Queue) {
+		if path.Least >= local && (out.Queue < 0 || path.Latest-path.Least < out.Queue) {
 			out.Queue = path.Latest - path.Least
 		}
 		if probe {
