@@ -220,7 +220,7 @@ func TestARequestIsSentOnToTheEdgeWithTheLink(t *testing.T) {
 }
 
 func TestLargeBodiesSurviveTheHop(t *testing.T) {
-	const size = 40 << 20
+	const size = 8 << 20
 	store := &memoryAuthority{}
 	east, west := startEdgeNode(t, "east", store), startEdgeNode(t, "west", store)
 	connector(t, west, "con_1", 7, handler(func(_ context.Context, in *exchange.Incoming, out *exchange.Answer) {
