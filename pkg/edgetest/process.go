@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -92,6 +94,12 @@ func (p *Process) Start() {
 	p.mu.Lock()
 	p.cmd, p.done = cmd, done
 	p.mu.Unlock()
+}
+
+// From has the program taken from another directory when it is started next, and by Successor.
+func (p *Process) From(dir string) {
+	p.args = slices.Clone(p.args)
+	p.args[0] = filepath.Join(dir, filepath.Base(p.args[0]))
 }
 
 // Kill ends the program at once, as a crash would (SIGKILL).

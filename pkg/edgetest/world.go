@@ -55,6 +55,8 @@ type Options struct {
 	OwnProgram bool
 	// NoConnector leaves the connector enrolled and not started.
 	NoConnector bool
+	// Programs is the directory of edge and connector; "" builds those of this tree.
+	Programs string
 }
 
 // World is an edge and a connector as processes, and everything that they need.
@@ -75,7 +77,10 @@ type World struct {
 // up. Everything ends with the test.
 func Start(t testing.TB, opt Options) *World {
 	t.Helper()
-	w := &World{t: t, Dir: t.TempDir(), bin: programs(t), Port: freePort(t), Mail: StartSink(t), opt: opt}
+	if opt.Programs == "" {
+		opt.Programs = Programs(t)
+	}
+	w := &World{t: t, Dir: t.TempDir(), bin: opt.Programs, Port: freePort(t), Mail: StartSink(t), opt: opt}
 	if opt.EdgeDir != nil {
 		opt.EdgeDir(w.path("edge"))
 	}
@@ -357,8 +362,8 @@ var built = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
-// programs builds edge and connector once for each test binary.
-func programs(t testing.TB) string {
+// Programs builds edge and connector once for each test binary and returns their directory.
+func Programs(t testing.TB) string {
 	t.Helper()
 	dir, err := built()
 	if err != nil {
