@@ -7,7 +7,7 @@ GO    ?= go
 TOOL  := $(GO) tool -modfile=scripts/tools.mod
 # The packages in which goroutines meet; the rest is pure or covered through these.
 RACE  := ./pkg/tunnel/... ./pkg/exchange/... ./pkg/registry/... ./pkg/change/... ./pkg/audit/... ./pkg/access/... \
-         ./pkg/control/... ./pkg/connector/... ./pkg/proxy/... ./pkg/ingress/... ./pkg/run/...
+         ./pkg/control/... ./pkg/connector/... ./pkg/proxy/... ./pkg/ingress/... ./pkg/run/... ./pkg/cluster/...
 FUZZTIME ?= 10s
 
 .PHONY: help

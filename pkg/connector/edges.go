@@ -296,7 +296,7 @@ func (e *edges) leave(within time.Duration, succeeded bool) {
 
 // emptied reports whether there is a link to an edge process that drains.
 func (e *edges) emptied() bool {
-	return slices.ContainsFunc(e.all(), func(s *set) bool { return s.links.emptied() })
+	return slices.ContainsFunc(e.all(), func(s *set) bool { return s.emptied() })
 }
 
 func (e *edges) isLeaving() bool {

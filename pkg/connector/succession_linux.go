@@ -136,7 +136,7 @@ func (c *Connector) claimPlace(ctx context.Context) error {
 	}
 	if ctx.Err() != nil {
 		_ = c.succession.end(errors.New("it was asked to stop"))
-		return nil
+		return nil //nolint:nilerr // to be stopped is no failure
 	}
 	return c.succession.end(err)
 }

@@ -50,7 +50,7 @@ func (w *World) WaitGone(pid int) {
 	w.Wait(fmt.Sprintf("process %d to end", pid), func() error {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
-			return nil
+			return nil //nolint:nilerr // it is gone
 		}
 		_, state, _ := strings.Cut(string(text), ") ")
 		if strings.HasPrefix(state, "Z") { // nobody has reaped it
