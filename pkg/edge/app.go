@@ -54,6 +54,7 @@ func (e *Edge) serveApp(w http.ResponseWriter, r *http.Request, v *visit, target
 		Request: policy.Request{Method: r.Method, Host: app.Host, Path: target.Path, ClientIP: clientIP(r), Upgrade: upgrade},
 	})
 	if err != nil {
+		e.overtaken(r, v, grant)
 		e.failed(w, r, v, err)
 		return
 	}
@@ -62,6 +63,18 @@ func (e *Edge) serveApp(w http.ResponseWriter, r *http.Request, v *visit, target
 		http.SetCookie(w, c)
 	}
 	e.carry(w, r, v, target, who, grant)
+}
+
+// overtaken concludes a decision that was on record as allowed when its permission, or its request, had ended: nothing was carried.
+func (e *Edge) overtaken(r *http.Request, v *visit, grant access.Grant) {
+	if grant.Sequence == 0 || grant.Decision.Effect != policy.Allow {
+		return
+	}
+	o := audit.Outcome{Tenant: v.door.Tenant.ID, Sequence: grant.Sequence, Time: time.Now(), Status: http.StatusForbidden, Error: wire.CodeRevoked}
+	if r.Context().Err() != nil {
+		o.Status, o.Error = 0, wire.CodeClientAbort
+	}
+	e.recorder.Conclude(o)
 }
 
 // identify finds out who is asking; false means that the request was answered. Whoever shows nothing that is known counts as
@@ -104,7 +117,7 @@ func (e *Edge) carry(w http.ResponseWriter, r *http.Request, v *visit, target ur
 // outcomeError tells an exchange that was cut because its permission ended from one that the browser left.
 func outcomeError(request, lease context.Context, result proxy.Result) string {
 	if result.ErrorCode != "" && request.Err() == nil && lease.Err() != nil {
-		return "E-REVOKED"
+		return wire.CodeRevoked
 	}
 	return result.ErrorCode
 }

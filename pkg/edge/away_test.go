@@ -9,12 +9,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/adminapi"
+	"github.com/sallyport-dev/sallyport/pkg/audit"
 	"github.com/sallyport-dev/sallyport/pkg/exchange"
 	"github.com/sallyport-dev/sallyport/pkg/exchange/exchangetest"
 	"github.com/sallyport-dev/sallyport/pkg/id"
@@ -279,6 +281,16 @@ func settled(t *testing.T, n *node) {
 	defer func() {
 		if whole != all {
 			t.Errorf("%d of %d decisions have an outcome", whole, all)
+			ds, _ := n.store.Audit().Decisions(t.Context(), "maple", 0, 10_000)
+			outcomes, _ := n.store.Audit().Outcomes(t.Context(), "maple", 0, 10_000)
+			for _, d := range ds {
+				o := slices.IndexFunc(outcomes, func(o audit.Outcome) bool { return o.Sequence == d.Sequence })
+				if o < 0 {
+					t.Errorf("none: %+v", d)
+				} else {
+					t.Logf("%d %s %s %s | %s %d", d.Sequence, d.Time.Format("05.000"), d.Effect, d.Reason, outcomes[o].Time.Format("05.000"), outcomes[o].Status)
+				}
+			}
 		}
 	}()
 	eventually(t, "the records to be whole", func() bool {
