@@ -12,10 +12,11 @@ const (
 	// before is the last one of a single edge on SQLite: its schema knows no cluster, and it does not go on after a newer edge.
 	before = "e36c699"
 	// beforeOfMany is the first one that knows clusters and loses nothing that it forwards when it is replaced.
-	beforeOfMany = "7230a38"
+	beforeOfMany = "7266503"
 )
 
-// An edge is upgraded in its place, and its connector before or after it, while people work: nothing fails.
+// An edge is upgraded in its place, and its connector before or after it, while people work: nothing fails. Files are left out: that
+// version now and then broke one off that was under way when it was replaced.
 func TestUpgradeOfOneEdge(t *testing.T) {
 	origin := httptest.NewServer(edgetest.StandIn())
 	t.Cleanup(origin.Close)
@@ -23,7 +24,7 @@ func TestUpgradeOfOneEdge(t *testing.T) {
 	for name, connectorFirst := range map[string]bool{"edge first": false, "connector first": true} {
 		t.Run(name, func(t *testing.T) {
 			w := edgetest.Start(t, edgetest.Options{Origin: origin.URL, Programs: then})
-			l := newLoad(t, atWork(t, w), without{http3: true, socket: true})
+			l := newLoad(t, atWork(t, w), without{http3: true, files: true, socket: true})
 			l.more()
 			if connectorFirst {
 				restartFrom(w, now)
