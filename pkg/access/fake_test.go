@@ -82,6 +82,7 @@ func (w *world) CreateKey(_ context.Context, k token.Key) error {
 	w.keys = append(w.keys, k)
 	return nil
 }
+
 func (w *world) RotateKey(ctx context.Context, k token.Key, notAfter, retired time.Time) error {
 	for i := range w.keys {
 		if w.keys[i].Kind == k.Kind {

@@ -24,7 +24,10 @@ type keyName struct {
 
 func keyNames() []keyName {
 	return []keyName{
-		{"access", token.Access}, {"service", token.Service}, {"assertion", token.Assertion}, {"origin", token.Origin},
+		{"access", token.Access},
+		{"service", token.Service},
+		{"assertion", token.Assertion},
+		{"origin", token.Origin},
 		{"edge-proof", token.EdgeProof},
 	}
 }

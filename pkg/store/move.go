@@ -33,12 +33,30 @@ type movedTable struct{ name, key string }
 // moveOrder lists what is moved, what others refer to first. Not moved are those that tell of the store itself or of edges
 // that run: see notMoved.
 var moveOrder = []movedTable{
-	{"tenants", "id"}, {"hosts", "host"}, {"sites", "tenant, id"}, {"apps", "tenant, id"}, {"ingress", "tenant, site, version"},
-	{"users", "tenant, id"}, {"sessions", "tenant, id"}, {"session_references", "tenant, hash"}, {"handoffs", "tenant, hash"},
-	{"signing_keys", "kind, number"}, {"cluster_authority", "id"}, {"service_tokens", "tenant, id"}, {"connectors", "tenant, id"},
-	{"invites", "tenant, id"}, {"runs", "tenant, connector, generation"}, {"codes", "tenant, id"}, {"buckets", "tenant, bucket"},
-	{"known_browsers", "tenant, browser, account"}, {"audit_heads", "tenant"}, {"decisions", "tenant, sequence"},
-	{"outcomes", "tenant, sequence"}, {"audit_batches", "id"}, {"change_head", "id"}, {"changes", "version"},
+	{"tenants", "id"},
+	{"hosts", "host"},
+	{"sites", "tenant, id"},
+	{"apps", "tenant, id"},
+	{"ingress", "tenant, site, version"},
+	{"users", "tenant, id"},
+	{"sessions", "tenant, id"},
+	{"session_references", "tenant, hash"},
+	{"handoffs", "tenant, hash"},
+	{"signing_keys", "kind, number"},
+	{"cluster_authority", "id"},
+	{"service_tokens", "tenant, id"},
+	{"connectors", "tenant, id"},
+	{"invites", "tenant, id"},
+	{"runs", "tenant, connector, generation"},
+	{"codes", "tenant, id"},
+	{"buckets", "tenant, bucket"},
+	{"known_browsers", "tenant, browser, account"},
+	{"audit_heads", "tenant"},
+	{"decisions", "tenant, sequence"},
+	{"outcomes", "tenant, sequence"},
+	{"audit_batches", "id"},
+	{"change_head", "id"},
+	{"changes", "version"},
 }
 
 // notMoved are left as the new store made them; store_check alone becomes the other's.

@@ -99,6 +99,7 @@ func (db *DB) prepare(ctx context.Context) error {
 func (*sqliteEngine) reading(ctx context.Context, _ id.Tenant) (context.Context, context.CancelFunc) {
 	return ctx, func() {}
 }
+
 func (*sqliteEngine) writing(ctx context.Context, _ id.Tenant) (context.Context, context.CancelFunc) {
 	return ctx, func() {}
 }

@@ -52,11 +52,13 @@ func recordPeers(peer func(name, sender string, messages ...*tunnelv1.PeerContro
 		&tunnelv1.PeerControl{Message: &tunnelv1.PeerControl_Holdings{Holdings: &tunnelv1.PeerHoldings{
 			Incarnation: 1, Version: 3, Full: true, More: true, Holdings: []*tunnelv1.PeerHolding{
 				{Tenant: "maple", Site: "main", Connector: "con_1", Generation: 3, Links: 2},
-			}}}},
+			},
+		}}},
 		&tunnelv1.PeerControl{Message: &tunnelv1.PeerControl_Holdings{Holdings: &tunnelv1.PeerHoldings{
 			Incarnation: 1, Version: 3, Full: true, Draining: true, Holdings: []*tunnelv1.PeerHolding{
 				{Tenant: "oak", Site: "main", Connector: "con_2", Generation: 1, Links: 1},
-			}}}},
+			},
+		}}},
 		&tunnelv1.PeerControl{Message: &tunnelv1.PeerControl_Holdings{Holdings: &tunnelv1.PeerHoldings{
 			Incarnation: 1, Version: 4, Holdings: []*tunnelv1.PeerHolding{{Tenant: "maple", Site: "main", Connector: "con_1", Generation: 3}},
 		}}})

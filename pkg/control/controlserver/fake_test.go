@@ -183,6 +183,7 @@ func (s *keyShelf) CreateKey(_ context.Context, k token.Key) error {
 	s.keys = append(s.keys, k)
 	return nil
 }
+
 func (s *keyShelf) RotateKey(ctx context.Context, k token.Key, notAfter, retired time.Time) error {
 	for i := range s.keys {
 		if s.keys[i].Kind == k.Kind {
