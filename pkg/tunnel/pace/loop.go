@@ -12,7 +12,7 @@ const (
 	slowest = 32 << 10
 	// fill is the part of the line that both lanes together are let use while exchanges run, share the least part for
 	// bulk.
-	fill, share = 0.92, 0.04
+	fill, share = 0.85, 0.04
 	// first is what the line is taken for while nothing is known of it.
 	first = 256 << 10
 
