@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// Earlier builds edge and connector as they were at a commit, from the repository's own history, and returns their directory.
+// Earlier builds edge and connector as they were at a commit, from the repository's own history, and returns their directory. In a
+// clone that lacks the commit (git clone --depth) the test is skipped.
 func Earlier(t testing.TB, commit string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -19,7 +20,11 @@ func Earlier(t testing.TB, commit string) string {
 	}
 	module := strings.TrimSpace(command(t, ".", "go", "env", "GOMOD"))
 	archive := filepath.Join(dir, "tree.tar")
-	// A clone without its history (git clone --depth) lacks the commit; git fetch --unshallow brings it.
+	has := exec.Command("git", "cat-file", "-e", commit+"^{commit}")
+	has.Dir = filepath.Dir(module)
+	if err := has.Run(); err != nil {
+		t.Skipf("this clone lacks commit %s; git fetch --unshallow brings it", commit)
+	}
 	command(t, filepath.Dir(module), "git", "archive", "--output", archive, commit)
 	command(t, tree, "tar", "-xf", archive)
 	command(t, tree, "go", "build", "-trimpath", "-o", dir+string(filepath.Separator), "./cmd/edge", "./cmd/connector")
