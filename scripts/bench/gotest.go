@@ -43,13 +43,6 @@ func (b *bench) hop(ctx context.Context) error {
 		[]string{"cpu-µs/op", "p50-µs", "p99-µs"}, "-bench", "Hop", "-benchtime", "5000x", "./pkg/cluster")
 }
 
-// size is how much a connector and a person cost a cluster.
-func (b *bench) size(ctx context.Context) error {
-	return b.goTest(ctx, "size", "three edges on one PostgreSQL, 500 clinics, 2,000 connectors with four links each, 20,000 sessions that ask once and once again, each over a connection of its own; memory and CPU of the edges",
-		[]string{"all-linked-s", "KiB/link", "KiB/connector", "CPU-µs/connector/s", "KiB/session", "CPU-µs/first-request", "CPU-µs/request", "MiB/edge", "failed"},
-		"-bench", "Size", "-benchtime", "1x", "./pkg/edgetest")
-}
-
 // goTest runs benchmarks and makes a table of what they report.
 func (b *bench) goTest(ctx context.Context, name, note string, columns []string, args ...string) error {
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-run", "^$", "-timeout", "10m"}, args...)...)
