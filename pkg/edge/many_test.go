@@ -61,16 +61,15 @@ func TestAChangeAmongManyAppsIsLiveAtOnce(t *testing.T) {
 	t.Logf("made in %s", time.Since(began))
 	before := alive()
 	var slowest time.Duration
-	for number := range 20 {
+	for number := range 60 {
 		slowest = max(slowest, live(create(number%tenants, apps+number)))
 	}
 	t.Logf("a change is live on both within %s", slowest)
 	if slowest > 3*time.Second {
 		t.Errorf("a change took %s", slowest)
 	}
-	if grown := alive() - before; grown > 8<<20 {
-		t.Errorf("twenty changes left %d KiB", grown>>10)
-	}
+	// What a change made is let go of when the next view of the tables has replaced it, which a slow machine does later.
+	eventually(t, "the heap back where it was", func() bool { return alive()-before < 8<<20 })
 }
 
 // alive is what the heap holds after two collections.
