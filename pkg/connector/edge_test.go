@@ -252,8 +252,19 @@ type clinic struct {
 	ended    chan error
 }
 
-// newClinic enrols a connector at e and runs it until the test ends.
+// newClinic enrols a connector at e and runs it until the test ends. Its lanes shrink in no time.
 func newClinic(t testing.TB, e *testEdge, transport string, tune ...func(*connector.Config)) *clinic {
+	t.Helper()
+	return startClinic(t, e, transport, (*connector.Connector).Hurry, tune...)
+}
+
+// newSteadyClinic is newClinic whose lanes take as long to shrink as they usually do: no link is given up while a test runs.
+func newSteadyClinic(t testing.TB, e *testEdge, transport string, tune ...func(*connector.Config)) *clinic {
+	t.Helper()
+	return startClinic(t, e, transport, func(*connector.Connector) {}, tune...)
+}
+
+func startClinic(t testing.TB, e *testEdge, transport string, hurry func(*connector.Connector), tune ...func(*connector.Config)) *clinic {
 	t.Helper()
 	dir := t.TempDir()
 	c := &clinic{origin: newOrigin(t), identity: e.enrol(filepath.Join(dir, "state")), ended: make(chan error, 1)}
@@ -274,7 +285,7 @@ func newClinic(t testing.TB, e *testEdge, transport string, tune ...func(*connec
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Hurry()
+	hurry(c.Connector)
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stop = cancel
 	go func() { c.ended <- c.Run(ctx) }()

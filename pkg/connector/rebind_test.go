@@ -94,7 +94,7 @@ func TestRebindingLosesNothing(t *testing.T) {
 		sockets <- socket
 		return plain{socket}, err
 	}}
-	newClinic(t, e, connector.TransportQUIC, func(cfg *connector.Config) { cfg.QUIC = dialer })
+	newSteadyClinic(t, e, connector.TransportQUIC, func(cfg *connector.Config) { cfg.QUIC = dialer })
 	e.members(t, 1)
 	first := e.member(t)
 	load := newLoad(t, e)
