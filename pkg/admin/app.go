@@ -27,7 +27,7 @@ func (s *Service) CreateApp(ctx context.Context, a tenant.App, allow Who) (tenan
 		return tenant.App{}, err
 	}
 	var err error
-	if a.Host, err = s.newHost(ctx, a.Host); err != nil {
+	if a.Host, err = s.newHost(ctx, a.Tenant, a.Host); err != nil {
 		return tenant.App{}, err
 	}
 	if a.Path == "" {

@@ -39,7 +39,7 @@ func (s *Service) CreateTenant(ctx context.Context, t tenant.Tenant) (tenant.Ten
 	if err := s.unused(ctx, t.ID); err != nil {
 		return tenant.Tenant{}, err
 	}
-	if t.SignInHost, err = s.newHost(ctx, t.SignInHost); err != nil {
+	if t.SignInHost, err = s.newHost(ctx, "", t.SignInHost); err != nil {
 		return tenant.Tenant{}, err
 	}
 	if _, err := time.LoadLocation(t.Zone); err != nil {
@@ -122,8 +122,9 @@ func (s *Service) unused(ctx context.Context, t id.Tenant) error {
 }
 
 // newHost checks a host that is to be published: canonical, not the edge's own, and nobody's yet. The store's constraints
-// have the last word when two ask at once.
-func (s *Service) newHost(ctx context.Context, raw string) (string, error) {
+// have the last word when two ask at once. In whose name it is asked, by, is empty for the operator, who alone is told which other
+// clinic has it.
+func (s *Service) newHost(ctx context.Context, by id.Tenant, raw string) (string, error) {
 	host, err := route.CanonicalHost(raw)
 	if err != nil {
 		return "", fault.New(fault.Invalid, "host %q: %s", raw, err)
@@ -139,7 +140,11 @@ func (s *Service) newHost(ctx context.Context, raw string) (string, error) {
 		return "", err
 	}
 	for _, t := range tenants {
-		if t.SignInHost == host {
+		switch {
+		case t.SignInHost != host:
+		case by != "" && by != t.ID:
+			return "", fault.New(fault.Exists, "host %s is taken", host)
+		default:
 			return "", fault.New(fault.Exists, "host %s is the sign-in host of tenant %s", host, t.ID)
 		}
 	}

@@ -78,10 +78,15 @@ func (noLinks) Ingress() map[id.Connector]controlserver.Ingress { return nil }
 
 func serve(t *testing.T, change ...func(*admin.Config)) *world {
 	t.Helper()
+	return serveOn(t, store.Config{Path: filepath.Join(t.TempDir(), "edge.db")}, change...)
+}
+
+func serveOn(t *testing.T, database store.Config, change ...func(*admin.Config)) *world {
+	t.Helper()
 	core, logged := observer.New(zap.InfoLevel)
 	logger := zap.New(core)
 	w := &world{socket: filepath.Join(t.TempDir(), "admin.sock"), post: &post{}, log: logged}
-	w.openStore(t)
+	w.openStore(t, database)
 	config := admin.Config{
 		Tenants: w.db.Tenants(), Identity: w.db.Identity(), Sessions: w.db.Sessions(), Tokens: w.db.Services(),
 		Connectors: w.db.Enroll(), Inviter: enroll.NewService(w.db.Enroll(), time.Now), Minter: w.keys, Rotator: w.keys, Mail: w.post,
@@ -117,13 +122,13 @@ func serve(t *testing.T, change ...func(*admin.Config)) *world {
 	return w
 }
 
-func (w *world) openStore(t *testing.T) {
+func (w *world) openStore(t *testing.T, database store.Config) {
 	t.Helper()
 	sealer, err := secret.NewSealer(bytes.Repeat([]byte{1}, 32))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "edge.db")}, sealer); err != nil {
+	if w.db, err = store.Open(t.Context(), database, sealer); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.db.Close() })
