@@ -36,7 +36,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	flags := root.PersistentFlags()
-	flags.StringVar(&p.configFile, "config", os.Getenv("SALLYPORT_CONFIG"), "configuration file (YAML)")
+	flags.StringVar(&p.configFile, "config", installedFile(), "configuration file (YAML); "+connector.ServiceFile+" if it is there")
 	flags.BoolVar(&p.showConfig, "show-config", false, "print each setting with where it came from, and stop")
 	for _, f := range conf.Fields(&p.config) {
 		if !f.Scalar() {
@@ -48,6 +48,18 @@ func newRoot() *cobra.Command {
 	grouping(root)
 	root.AddCommand(p.enrollCommand(), p.runCommand(), p.restartCommand(), p.ingressCommand(), p.readyCommand(), p.doctorCommand(), p.diagCommand(), p.serviceCommand(), versionCommand())
 	return root
+}
+
+// installedFile is the configuration file unless one is named: the installed service's, so that doctor and the others look at what
+// the service does. SALLYPORT_CONFIG names another; empty, none.
+func installedFile() string {
+	if named, ok := os.LookupEnv("SALLYPORT_CONFIG"); ok {
+		return named
+	}
+	if _, err := os.Stat(connector.ServiceFile); err != nil {
+		return ""
+	}
+	return connector.ServiceFile
 }
 
 // load reads the configuration: flags before environment before file before default.

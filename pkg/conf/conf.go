@@ -63,10 +63,10 @@ func Load(dst any, opt Options) (Settings, error) {
 // fill sets the field from the first source that has it and says which one that was.
 func (f *Field) fill(flags map[string]string, env func(string) (string, bool), file map[string]fileValue) (string, error) {
 	if text, ok := flags[f.Flag()]; ok {
-		return "flag --" + f.Flag(), f.wrap("flag --"+f.Flag(), f.setText(text))
+		return fromFlag + f.Flag(), f.wrap(fromFlag+f.Flag(), f.setText(text))
 	}
 	if text, ok := env(f.Env()); ok && !f.fileOnly() {
-		return "environment " + f.Env(), f.wrap("environment "+f.Env(), f.setText(text))
+		return fromEnvironment + f.Env(), f.wrap(fromEnvironment+f.Env(), f.setText(text))
 	}
 	if v, ok := file[f.Key]; ok {
 		return v.where, f.wrap(v.where, f.setNode(v.node))
@@ -81,11 +81,28 @@ func (f *Field) wrap(where string, err error) error {
 	return fmt.Errorf("%s: %s: %w", where, f.Key, err)
 }
 
+// How a Setting's Source begins that came from neither the file nor the default.
+const (
+	fromFlag        = "flag --"
+	fromEnvironment = "environment "
+)
+
 // Setting is one value and where it came from.
 type Setting struct{ Key, Value, Source string }
 
 // Settings is what --show-config prints.
 type Settings []Setting
+
+// Given lists the keys whose values came from flags or the environment.
+func (s Settings) Given() []string {
+	var keys []string
+	for _, one := range s {
+		if strings.HasPrefix(one.Source, fromFlag) || strings.HasPrefix(one.Source, fromEnvironment) {
+			keys = append(keys, one.Key)
+		}
+	}
+	return keys
+}
 
 func (s Settings) String() string {
 	var b strings.Builder

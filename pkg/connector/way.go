@@ -63,21 +63,31 @@ func (c Config) Egress() (*egress.Egress, error) {
 	if err != nil {
 		return nil, err
 	}
-	password := ""
-	if c.ProxyPasswordFile != "" {
-		text, err := readSmall(c.ProxyPasswordFile)
-		if err != nil {
-			return nil, fault.New(fault.Invalid, "proxy_password_file: %v", err)
-		}
-		if password = strings.TrimRight(string(text), "\r\n"); password == "" {
-			return nil, fault.New(fault.Invalid, "proxy_password_file: %s is empty", c.ProxyPasswordFile)
-		}
+	password, err := c.proxyPassword()
+	if err != nil {
+		return nil, err
 	}
 	way, err := egress.New(egress.Config{Proxy: c.Proxy, Password: password, Roots: roots})
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "proxy: %v", err)
 	}
 	return way, nil
+}
+
+// proxyPassword reads ProxyPasswordFile; empty without one.
+func (c Config) proxyPassword() (string, error) {
+	if c.ProxyPasswordFile == "" {
+		return "", nil
+	}
+	text, err := readSmall(c.ProxyPasswordFile)
+	if err != nil {
+		return "", fault.New(fault.Invalid, "proxy_password_file: %v", err)
+	}
+	password := strings.TrimRight(string(text), "\r\n")
+	if password == "" {
+		return "", fault.New(fault.Invalid, "proxy_password_file: %s is empty", c.ProxyPasswordFile)
+	}
+	return password, nil
 }
 
 // roots are the system's with those of CAFile; nil without CAFile.

@@ -24,7 +24,7 @@ type Manager struct {
 
 // Install writes the unit, enables it and starts it, or starts it again if it ran.
 func (m Manager) Install(ctx context.Context, unit, text string) error {
-	if err := writeUnit(filepath.Join(m.dir(), unit), text); err != nil {
+	if err := WriteFile(filepath.Join(m.dir(), unit), []byte(text)); err != nil {
 		return err
 	}
 	for _, args := range [][]string{{"daemon-reload"}, {"enable", unit}, {"restart", unit}} {
@@ -77,19 +77,23 @@ func (m Manager) systemctl(ctx context.Context, args ...string) (string, error) 
 	return string(out), err
 }
 
-// writeUnit puts the file in place whole: systemd may read the directory at any time.
-func writeUnit(path, text string) error {
+// WriteFile puts a file that everybody may read in place whole, or not at all: systemd may read its directory at any time, and a
+// service its configuration. The directory is made if it is not there.
+func WriteFile(path string, text []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".sallyport-*")
 	if err != nil {
-		return fmt.Errorf("unit: %w", err)
+		return err
 	}
-	_, err = f.WriteString(text)
+	_, err = f.Write(text)
 	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		return fmt.Errorf("unit: %w", errors.Join(err, os.Remove(f.Name())))
+		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 )
 
 func TestUnitsRunUnprivilegedAndHardened(t *testing.T) {
-	connector, err := Connector{Program: "/usr/local/bin/connector", Ingress: "/etc/sallyport/ingress.yaml"}.Render()
+	connector, err := Connector{Program: "/usr/local/bin/connector", Config: "/etc/sallyport/connector.yaml"}.Render()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,8 @@ func TestUnitsRunUnprivilegedAndHardened(t *testing.T) {
 		text string
 		want []string
 	}{
-		ConnectorUnit: {connector, append(both, "StateDirectory=sallyport-connector", "ExecReload=kill -HUP $MAINPID",
+		ConnectorUnit: {connector, append(both, "StateDirectory=sallyport-connector",
+			"ExecStart=/usr/local/bin/connector run --config /etc/sallyport/connector.yaml --state-dir %S/sallyport-connector", "ExecReload=kill -HUP $MAINPID",
 			"CapabilityBoundingSet=", "RestartPreventExitStatus=3")},
 		EdgeUnit: {edge, append(both, "StateDirectory=sallyport-edge",
 			"ExecStart=/usr/local/bin/edge serve --config /etc/sallyport/edge.yaml --state-dir %S/sallyport-edge", "ExecReload=kill -HUP $MAINPID",
@@ -64,7 +65,7 @@ func TestSystemdAcceptsTheUnits(t *testing.T) {
 	program = link(t, program, filepath.Join(dir, "program"))
 	file := filepath.Join(dir, "file.yaml")
 	units := map[string]string{}
-	units[ConnectorUnit], err = Connector{Program: program, Ingress: file}.Render()
+	units[ConnectorUnit], err = Connector{Program: program, Config: file}.Render()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,11 +100,11 @@ func link(t *testing.T, from, to string) string {
 
 func TestPathsThatAUnitReadsOtherwiseAreRefused(t *testing.T) {
 	for _, bad := range []string{"", "relative", "/a b", "/a%i", "/a$x", "/a\nExecStartPre=/bin/sh", "/a:b", `/a"b`, "/a;b", "/@config@", "/a/../b", "/a\\x20b"} {
-		if text, err := (Connector{Program: bad, Ingress: "/x"}).Render(); err == nil {
+		if text, err := (Connector{Program: bad, Config: "/x"}).Render(); err == nil {
 			t.Errorf("program %q: %s", bad, text)
 		}
-		if _, err := (Connector{Program: "/x", Ingress: bad}).Render(); err == nil {
-			t.Errorf("ingress %q accepted", bad)
+		if _, err := (Connector{Program: "/x", Config: bad}).Render(); err == nil {
+			t.Errorf("configuration %q accepted", bad)
 		}
 	}
 }

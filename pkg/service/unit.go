@@ -29,34 +29,13 @@ const ExitRevoked = 3
 
 // Connector is the unit of a connector.
 type Connector struct {
-	// Program is the absolute path of the binary, Ingress that of the ingress rules.
-	Program, Ingress string
-	// IngressFrom and IngressAllow are the connector's settings of that name; empty leaves their defaults.
-	IngressFrom  string
-	IngressAllow []string
+	// Program is the absolute path of the binary, Config that of its configuration.
+	Program, Config string
 }
 
-// plainWord is what settings other than paths are made of: words, addresses, prefixes.
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9._:/\[\]-]+$`)
-
-// Render returns the unit's text; what a unit file could read otherwise is fault.Invalid.
+// Render returns the unit's text; paths that a unit file could read otherwise are fault.Invalid.
 func (c Connector) Render() (string, error) {
-	options := ""
-	for _, o := range []struct{ flag, value string }{
-		{"--ingress-from", c.IngressFrom}, {"--ingress-allow", strings.Join(c.IngressAllow, ",")},
-	} {
-		if o.value == "" {
-			continue
-		}
-		for word := range strings.SplitSeq(o.value, ",") {
-			if !plainWord.MatchString(word) {
-				return "", fault.New(fault.Invalid, "%s %q: cannot stand in a unit file", o.flag, word)
-			}
-		}
-		options += " " + o.flag + " " + o.value
-	}
-	text := strings.ReplaceAll(connectorText, "@options@", options)
-	return render(text, map[string]string{"@program@": c.Program, "@ingress@": c.Ingress})
+	return render(connectorText, map[string]string{"@program@": c.Program, "@config@": c.Config})
 }
 
 // Edge is the unit of an edge.

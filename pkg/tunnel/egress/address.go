@@ -23,6 +23,23 @@ func (a Address) Direct() bool { return a.direct }
 // Set reports whether a proxy is named.
 func (a Address) Set() bool { return a.url != nil }
 
+// Named is the address of the proxy u, as For returns it.
+func Named(u *url.URL) Address { return Address{url: u} }
+
+// Apart returns the address without its password, and the password; "" where it holds none.
+func (a Address) Apart() (bare Address, password string) {
+	if a.url == nil || a.url.User == nil {
+		return a, ""
+	}
+	password, _ = a.url.User.Password()
+	u := *a.url
+	u.User = url.User(u.User.Username())
+	return Address{url: &u}, password
+}
+
+// HasUser reports whether the proxy is to be told a user's name.
+func (a Address) HasUser() bool { return a.url != nil && a.url.User != nil }
+
 // String shows no password.
 func (a Address) String() string {
 	switch {
