@@ -68,6 +68,17 @@ func (c *cache[K, V]) has(k K) bool {
 	return ok
 }
 
+// peek returns the copy for k, of any age, without reading.
+func (c *cache[K, V]) peek(k K) (v V, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.entries[k]
+	if !ok || !e.loaded || e.err != nil {
+		return v, false
+	}
+	return e.value, true
+}
+
 // entry finds the entry for k, or makes one that the caller must fill, with the one that it replaces.
 func (c *cache[K, V]) entry(k K) (e *entry[V], mine bool, before *entry[V]) {
 	c.mu.Lock()

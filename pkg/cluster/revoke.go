@@ -72,7 +72,7 @@ type Revoker struct {
 	saving sync.Mutex // one save at a time; before mu
 
 	mu sync.Mutex // guards all below
-	// pending are this edge's own, which the store has not taken; oldest first.
+	// pending are what the store has not taken, as far as is known here; oldest first.
 	pending []change.Change
 	// banned counts what is revoked, by this edge or another, until the store says so itself.
 	banned map[ban]time.Time
@@ -148,6 +148,27 @@ func (r *Revoker) Revoke(ctx context.Context, c change.Change) (peers int, err e
 	peers = r.cfg.Tell([]change.Change{c})
 	r.enforce(ctx, c)
 	return peers, nil
+}
+
+// storeAnswers is how long a revocation waits for the store before it takes effect without it.
+const storeAnswers = 1500 * time.Millisecond
+
+// Ensure has write put a revocation into the store; where that is away or does not answer in time, Revoke makes it count all the same,
+// and pending says so. To write it twice does no harm. Whatever else write fails with is returned as it is.
+func (r *Revoker) Ensure(ctx context.Context, c change.Change, write func(ctx context.Context) error) (pending bool, peers int, err error) {
+	done := make(chan error, 1)
+	go func() { done <- write(context.WithoutCancel(ctx)) }()
+	timer := time.NewTimer(storeAnswers)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		if !fault.Is(err, fault.Unavailable) {
+			return false, 0, err
+		}
+	case <-timer.C:
+	}
+	peers, err = r.Revoke(ctx, c)
+	return true, peers, err
 }
 
 // add keeps c, first on the disk and then in memory; the caller holds saving.
@@ -235,8 +256,26 @@ func (r *Revoker) Heard(from id.Edge, changes []change.Change) {
 		for _, c := range now {
 			r.enforce(context.Background(), c)
 		}
+		r.holdToo(now)
 	}()
 	r.cfg.Logger.Debug("another edge revoked something", zap.String("edge", string(from)), zap.Int("count", len(now)))
+}
+
+// holdToo keeps and writes what the store did not take at another edge, which may not live to do it, and tells it to edges that come later.
+// Nobody does so for users: they may be let in again, and an edge that is late would lock them out once more.
+func (r *Revoker) holdToo(changes []change.Change) {
+	for _, c := range changes {
+		if c.Version > 0 || c.Kind == change.User || c.Tenant == "" {
+			continue
+		}
+		r.saving.Lock()
+		err := r.add(c)
+		r.saving.Unlock()
+		if err != nil {
+			r.cfg.Logger.Error("a revocation of another edge is in force here, and is forgotten if this edge is started again before it is in the store",
+				log.Tenant(c.Tenant), zap.Error(err))
+		}
+	}
 }
 
 // Follow drops what the change log has caught up with. It is a subscriber of change.Follower.

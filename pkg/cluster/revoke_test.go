@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/change"
@@ -140,6 +141,63 @@ func TestRevocationWhileTheStoreIsAway(t *testing.T) {
 	stop()
 	if r, _ = aRevoker(t, path, store); len(r.Pending()) != 0 {
 		t.Error("it is written for ever")
+	}
+}
+
+// What the store did not take at another edge is kept here too, in case that one does not live to write it; but nobody who may have been let
+// in again is locked out twice.
+func TestRevocationsOfOtherEdgesAreHeldToo(t *testing.T) {
+	path, store := filepath.Join(t.TempDir(), "pending"), newTruth()
+	store.away = true
+	r, did := aRevoker(t, path, store)
+	r.Heard("west", []change.Change{aSession, aUser})
+	<-did.kicked
+	<-did.enforced
+	<-did.enforced
+	limit := time.After(patience)
+	for len(r.Pending()) == 0 {
+		select {
+		case <-limit:
+			t.Fatal("it is not held")
+		case <-time.After(time.Millisecond):
+		}
+	}
+	r, _ = aRevoker(t, path, store)
+	if !r.Banned("maple", change.Session, aSession.ID) || r.Banned("maple", change.User, aUser.ID) || len(r.Pending()) != 1 {
+		t.Errorf("the next process holds %v", r.Pending())
+	}
+	running(t, r)
+	store.set(false)
+	if c := <-store.written; c != aSession {
+		t.Errorf("written %+v", c)
+	}
+}
+
+// A store that says no, or says nothing, does not hold a revocation up; one that answers is all that is asked.
+func TestRevocationsDoNotWaitForTheStore(t *testing.T) {
+	gone := fault.New(fault.NotFound, "no such session")
+	for name, c := range map[string]struct {
+		write   func(ctx context.Context) error
+		pending bool
+		err     error
+	}{
+		"written":   {func(context.Context) error { return nil }, false, nil},
+		"unknown":   {func(context.Context) error { return gone }, false, gone},
+		"away":      {func(context.Context) error { return fault.New(fault.Unavailable, "away") }, true, nil},
+		"no answer": {func(context.Context) error { <-time.After(time.Minute); return nil }, true, nil},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r, did := aRevoker(t, filepath.Join(t.TempDir(), "pending"), newTruth())
+			began := time.Now()
+			pending, peers, err := r.Ensure(t.Context(), aSession, c.write)
+			if !errors.Is(err, c.err) || pending != c.pending || pending != (len(did.sent) == 1) || pending != (peers == 2) || pending != (len(r.Pending()) == 1) {
+				t.Errorf("%s: %t, %d, %v", name, pending, peers, err)
+			}
+			if took := time.Since(began); took > storeAnswers {
+				t.Errorf("%s: it took %s", name, took)
+			}
+			<-time.After(time.Minute)
+		})
 	}
 }
 

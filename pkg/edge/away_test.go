@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/sallyport-dev/sallyport/pkg/adminapi"
 	"github.com/sallyport-dev/sallyport/pkg/audit"
 	"github.com/sallyport-dev/sallyport/pkg/exchange"
@@ -41,6 +43,17 @@ type node struct {
 	t      *testing.T
 	way    *pgtest.Relay
 	client *http.Client
+	stop   func()
+}
+
+// start runs the node's edge, or a new one in its place.
+func (n *node) start(c Config) {
+	n.t.Helper()
+	e, err := New(n.t.Context(), c, zap.NewNop())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.Edge, n.stop, n.client = e, serving(n.t, e), browserOf(n.t, e)
 }
 
 // nodes are edges of one cluster, of which the first has the link of a clinic's connector.
@@ -65,8 +78,7 @@ func nodes(t *testing.T, database string, change func(i int, c *Config)) (east, 
 		if _, err := Init(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
-		n.Edge = running(t, c)
-		n.client = browserOf(t, n.Edge)
+		n.start(c)
 		all[i] = n
 		if i == 0 {
 			n.clinic()
@@ -193,7 +205,7 @@ type answered struct {
 	took   time.Duration
 }
 
-func (n *node) ask(to, cookie string) answered {
+func (n *node) ask(to, cookie string, more ...*http.Cookie) answered {
 	n.t.Helper()
 	r, err := http.NewRequestWithContext(n.t.Context(), http.MethodGet, "https://"+to, nil)
 	if err != nil {
@@ -203,6 +215,9 @@ func (n *node) ask(to, cookie string) answered {
 	r.Header.Set("Sec-Fetch-Site", "none")
 	if cookie != "" {
 		r.AddCookie(&http.Cookie{Name: session.CookieReference, Value: cookie})
+	}
+	for _, c := range more {
+		r.AddCookie(c)
 	}
 	began := time.Now()
 	resp, err := n.client.Do(r)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,13 +42,13 @@ func running(t *testing.T, c Config) *Edge {
 	return e
 }
 
-// serving runs an edge until the test ends.
-func serving(t *testing.T, e *Edge) {
+// serving runs an edge until the test ends, or it is stopped.
+func serving(t *testing.T, e *Edge) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- e.Run(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		select {
 		case err := <-ended:
@@ -58,6 +59,8 @@ func serving(t *testing.T, e *Edge) {
 			t.Error("the edge does not end")
 		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // handshake opens TLS to the edge for a host and returns the certificate that it shows.

@@ -43,10 +43,11 @@ func (e *Edge) assembleRequests(context.Context) (err error) {
 	}
 	e.altSvc = e.offerHTTP3(port)
 	e.login = login.New(login.Config{
-		Sessions: session.NewKeeper(e.store.Sessions(), session.Limits{}, time.Now),
+		Sessions: session.NewKeeper(heldSessions{e.store.Sessions(), e.revoker.Banned}, session.Limits{}, time.Now),
 		Codes:    emailotp.New(e.store.Codes(), e.store.Identity(), e.sealer, time.Now),
 		Users:    e.store.Identity(), Sealer: e.sealer, Minter: e.keyring, Outbox: e.outbox, Pages: e.pages, Apps: e.store.Tenants(),
 		JWKS: func() []byte { return e.keyring.JWKS(token.Access, token.Origin) }, Port: port, RequestID: requestID, Away: e.away,
+		End: e.signOut, Known: e.access.SessionOf,
 		Logger: e.logger, Metrics: e.metrics,
 	})
 	return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/log"
 	"github.com/sallyport-dev/sallyport/pkg/registry"
+	"github.com/sallyport-dev/sallyport/pkg/session"
 	"github.com/sallyport-dev/sallyport/pkg/store"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 )
@@ -67,6 +68,45 @@ func (e *Edge) cutConnector(t id.Tenant, c id.Connector) {
 	if slices.ContainsFunc(e.registry.Members(t), func(m registry.Status) bool { return m.Connector == c }) {
 		e.registry.CloseConnector(c, tunnel.Reason{Code: tunnel.ReasonRevoked, Message: "revoked"})
 	}
+}
+
+// signOut ends a session as the person asks who is in it: on this edge and those that can be reached at once, also while the store is
+// away, and in the store as soon as it takes it.
+func (e *Edge) signOut(ctx context.Context, t id.Tenant, s id.Session) error {
+	c := change.Change{Tenant: t, Kind: change.Session, ID: string(s)}
+	if e.away() {
+		_, err := e.revoker.Revoke(ctx, c)
+		return err
+	}
+	_, _, err := e.revoker.Ensure(ctx, c, func(ctx context.Context) error { return e.store.Sessions().Revoke(ctx, t, s, time.Now()) })
+	return err
+}
+
+// heldSessions are the store's, but for what is revoked and the store was not told of yet.
+type heldSessions struct {
+	session.Store
+	banned func(t id.Tenant, kind change.Kind, name string) bool
+}
+
+// SessionByReference implements session.Store.
+func (h heldSessions) SessionByReference(ctx context.Context, t id.Tenant, hash, host string) (session.Session, error) {
+	s, err := h.Store.SessionByReference(ctx, t, hash, host)
+	return h.held(s), err
+}
+
+// RedeemHandoff implements session.Store.
+func (h heldSessions) RedeemHandoff(
+	ctx context.Context, t id.Tenant, hash, host, flow string, now time.Time, ref session.Reference,
+) (session.Session, error) {
+	s, err := h.Store.RedeemHandoff(ctx, t, hash, host, flow, now, ref)
+	return h.held(s), err
+}
+
+func (h heldSessions) held(s session.Session) session.Session {
+	if s.Revoked.IsZero() && (h.banned(s.Tenant, change.Session, string(s.ID)) || h.banned(s.Tenant, change.User, string(s.User))) {
+		s.Revoked = s.Created // when exactly is not known here
+	}
+	return s
 }
 
 // revocations writes them down in the store, by whatever noun they are of.

@@ -88,6 +88,10 @@ type Config struct {
 	JWKS func() []byte
 	// Away, where set, reports whether the store is known not to answer: nobody is asked then for what cannot be taken.
 	Away func() bool
+	// End, where set, ends a session in place of Sessions.End: also while the store is away.
+	End func(ctx context.Context, tenant id.Tenant, session id.Session) error
+	// Known, where set, says without the store which session a request on an app's host shows; it opens nothing.
+	Known func(r *http.Request, t tenant.Tenant, app tenant.App) (id.Session, bool)
 	// Port is what browsers see in URLs; 0 and 443 show none.
 	Port int
 	// OriginCookies are the origin's own session cookies. They end with a sign-out, and when somebody else signs in, so that
@@ -114,6 +118,12 @@ func New(cfg Config) *Login {
 	}
 	if cfg.Away == nil {
 		cfg.Away = func() bool { return false }
+	}
+	if cfg.End == nil {
+		cfg.End = cfg.Sessions.End
+	}
+	if cfg.Known == nil {
+		cfg.Known = func(*http.Request, tenant.Tenant, tenant.App) (id.Session, bool) { return "", false }
 	}
 	if cfg.RequestID == nil {
 		cfg.RequestID = func(*http.Request) id.Request { return id.NewRequest() }

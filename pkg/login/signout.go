@@ -1,11 +1,14 @@
 package login
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/log"
 	"github.com/sallyport-dev/sallyport/pkg/session"
 	"github.com/sallyport-dev/sallyport/pkg/web"
@@ -31,20 +34,49 @@ func (h appDoor) askSignOut(w http.ResponseWriter, r *http.Request) {
 
 // signOut ends the session on every host and forgets it here.
 func (h appDoor) signOut(w http.ResponseWriter, r *http.Request) {
-	s, err := h.signedIn(r)
-	if err == nil {
-		err = h.Sessions.End(r.Context(), h.t.ID, s.ID)
-	}
+	s, err := h.leave(r, h.t.ID, h.app.Host, func() (id.Session, bool) { return h.Known(r, h.t, h.app) })
 	if err != nil && !fault.Is(err, fault.Unauthentic) {
 		// Saying "signed out" to somebody who is not would be worse than an error.
 		h.failed(w, r, h.here(r), h.t.ID, true, err)
 		return
 	}
 	h.count("signed_out")
-	h.Logger.Info("signed out", log.Tenant(h.t.ID), log.Session(s.ID), log.RequestID(h.RequestID(r)))
+	h.Logger.Info("signed out", log.Tenant(h.t.ID), log.Session(s), log.RequestID(h.RequestID(r)))
 	h.forget(w)
 	h.endOriginSession(w)
 	h.Pages.Redirect(w, web.Prefix+"signed-out")
+}
+
+// lookLimit is how long a sign-out waits for the store to say whose session it is, where this edge may know it too.
+const lookLimit = 1500 * time.Millisecond
+
+// leave ends the session of a host's reference and returns it. The store need not answer for that: which session it is, this edge may
+// remember, or the access token tells (known), and End holds on to what cannot be written.
+func (l *Login) leave(r *http.Request, t id.Tenant, host string, known func() (id.Session, bool)) (id.Session, error) {
+	reference := session.ReferenceFrom(r, session.CookieReference)
+	here, ok := l.Sessions.Remembered(t, reference, host)
+	if !ok {
+		here, ok = known()
+	}
+	if !ok || !l.Away() {
+		ctx, limit := r.Context(), context.CancelFunc(func() {})
+		if ok {
+			ctx, limit = context.WithTimeout(ctx, lookLimit)
+		}
+		s, err := l.Sessions.Lookup(ctx, t, reference, host)
+		limit()
+		switch {
+		case err == nil:
+			here = s.ID
+		case !ok || !fault.Is(err, fault.Unavailable):
+			return "", err
+		}
+	}
+	if err := l.End(r.Context(), t, here); err != nil {
+		return "", err
+	}
+	l.Sessions.Remember(t, reference, host, here) // should the answer be lost, the same may be asked again
+	return here, nil
 }
 
 func (h appDoor) forget(w http.ResponseWriter) {
@@ -102,16 +134,13 @@ func (h appDoor) clear(w http.ResponseWriter, r *http.Request) {
 
 // signOut is POST /sign-out on the sign-in host.
 func (h signInHost) signOut(w http.ResponseWriter, r *http.Request) {
-	s, err := h.signedIn(r)
-	if err == nil {
-		err = h.Sessions.End(r.Context(), h.t.ID, s.ID)
-	}
+	s, err := h.leave(r, h.t.ID, h.t.SignInHost, func() (id.Session, bool) { return "", false })
 	if err != nil && !fault.Is(err, fault.Unauthentic) {
 		h.failed(w, r, h.doorTo(r, nil), h.t.ID, false, err)
 		return
 	}
 	h.count("signed_out")
-	h.Logger.Info("signed out", log.Tenant(h.t.ID), log.Session(s.ID), log.RequestID(h.RequestID(r)))
+	h.Logger.Info("signed out", log.Tenant(h.t.ID), log.Session(s), log.RequestID(h.RequestID(r)))
 	// The known-browser cookie stays: it opens nothing, and keeps strangers from locking this browser's people out.
 	http.SetCookie(w, session.Expired(session.CookieReference))
 	http.SetCookie(w, session.Expired(session.CookieSignIn))

@@ -25,8 +25,16 @@ type Keeper struct {
 	limits Limits
 	now    func() time.Time
 
-	mu      sync.Mutex // guards touched
+	mu      sync.Mutex // guards touched and recent
 	touched map[id.Session]time.Time
+	recent  map[place]id.Session
+}
+
+// place is where a reference counts; the tenant comes first, as in every key.
+type place struct {
+	tenant id.Tenant
+	hash   string
+	host   string
 }
 
 // NewKeeper returns a Keeper; now nil means time.Now.
@@ -40,7 +48,7 @@ func NewKeeper(store Store, limits Limits, now func() time.Time) *Keeper {
 	if now == nil {
 		now = time.Now
 	}
-	return &Keeper{store: store, limits: limits, now: now, touched: map[id.Session]time.Time{}}
+	return &Keeper{store: store, limits: limits, now: now, touched: map[id.Session]time.Time{}, recent: map[place]id.Session{}}
 }
 
 // Login is what a new session is made of.
@@ -66,6 +74,7 @@ func (k *Keeper) Create(ctx context.Context, l Login) (Session, string, error) {
 	if err := k.store.CreateSession(ctx, s, ref); err != nil {
 		return Session{}, "", err
 	}
+	k.Remember(s.Tenant, value, ref.Host, s.ID)
 	return s, value, nil
 }
 
@@ -85,8 +94,38 @@ func (k *Keeper) Lookup(ctx context.Context, tenant id.Tenant, reference, host s
 	if s.Tenant != tenant || !s.Live(k.now()) {
 		return Session{}, errUnauthentic
 	}
+	k.Remember(tenant, reference, host, s.ID)
 	return s, nil
 }
+
+// Remembered returns which session a reference meant when it was last looked up here, or made. It opens nothing: it is for ending the
+// session when the store does not say whose it is. What was not used here of late is not remembered.
+func (k *Keeper) Remembered(tenant id.Tenant, reference, host string) (id.Session, bool) {
+	if !wellFormed(reference) {
+		return "", false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s, ok := k.recent[place{tenant, secret.Hash(reference), host}]
+	return s, ok
+}
+
+// Remember notes for Remembered what is known from elsewhere.
+func (k *Keeper) Remember(tenant id.Tenant, reference, host string, s id.Session) {
+	if !wellFormed(reference) {
+		return
+	}
+	at := place{tenant, secret.Hash(reference), host}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.recent) >= maxRecent {
+		clear(k.recent)
+	}
+	k.recent[at] = s
+}
+
+// maxRecent bounds what Remembered knows.
+const maxRecent = 20_000
 
 // Last returns the session behind a reference whether it still lives or not: it says who was here, and opens nothing.
 // fault.Unauthentic when there is none.
@@ -129,6 +168,7 @@ func (k *Keeper) Redeem(ctx context.Context, tenant id.Tenant, code, host, flow 
 	if s.Tenant != tenant || !s.Live(now) {
 		return Session{}, "", fault.New(fault.Denied, "this sign-in cannot be completed")
 	}
+	k.Remember(tenant, value, host, s.ID)
 	return s, value, nil
 }
 
