@@ -160,6 +160,7 @@ type Registry struct {
 	group map[groupKey]*group
 	stick *sticky
 	swept time.Time
+	count count
 
 	presence presence
 }
@@ -187,6 +188,7 @@ func New(cfg Config) *Registry {
 		group: map[groupKey]*group{},
 		moved: exchange.NewMetrics(cfg.Metrics),
 		stick: newSticky(orDefault(cfg.Sticky, 1<<16)),
+		count: count{of: map[id.Connector]int{}},
 
 		presence: newPresence(),
 	}
@@ -226,6 +228,7 @@ func (r *Registry) Join(m Member) (leave func(), err error) {
 	now := r.cfg.Now()
 	one := &member{Member: &m, joined: now, heard: now, alone: now}
 	s.members = append(s.members, one)
+	r.count.add(m.Connector, 1)
 	close(s.changed)
 	s.changed = make(chan struct{})
 	r.stir(where, m.Connector)
@@ -268,6 +271,7 @@ func (r *Registry) leave(where place, one *member) {
 	for i, other := range s.members {
 		if other == one {
 			s.members = append(s.members[:i], s.members[i+1:]...)
+			r.count.add(one.Connector, -1)
 			break
 		}
 	}

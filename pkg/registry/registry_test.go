@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sallyport-dev/sallyport/pkg/enroll"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
@@ -285,6 +286,102 @@ func BenchmarkPick(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := r.Pick(b.Context(), "maple", "main", "ses_1"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// What heartbeats and the spreading of connectors go by.
+func TestLinksAreCounted(t *testing.T) {
+	r := New(Config{})
+	want := func(links, connectors int) {
+		t.Helper()
+		if l, c := r.Links(); l != links || c != connectors {
+			t.Errorf("%d links of %d connectors, want %d of %d", l, c, links, connectors)
+		}
+	}
+	want(0, 0)
+	first, second, other := join(t, r, "con_1", 2, "a"), join(t, r, "con_1", 2, "a"), join(t, r, "con_2", 1, "b")
+	if _, err := r.Join(Member{Tenant: "maple", Site: "main", Connector: "con_1", Generation: 1, Link: &fakeLink{}}); !fault.Is(err, fault.Conflict) {
+		t.Fatal(err)
+	}
+	want(3, 2)
+	first.leave()
+	first.leave()
+	want(2, 2)
+	other.leave()
+	want(1, 1)
+	second.leave()
+	want(0, 0)
+}
+
+// The number of a process that is still linked is kept however long ago it asked for it; that of one that has gone is asked about anew.
+func TestWhoIsLinkedKeepsItsNumber(t *testing.T) {
+	now, asked := time.Now(), 0
+	r := New(Config{Now: func() time.Time { return now }})
+	number := func(c id.Connector) {
+		t.Helper()
+		_, err := r.Generation(t.Context(), Who{Tenant: "maple", Site: "main", Connector: c, Instance: "a"}, func(context.Context) (enroll.Run, error) {
+			asked++
+			return enroll.Run{Generation: 1}, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	number("con_1")
+	number("con_2")
+	join(t, r, "con_1", 1, "a")
+	join(t, r, "con_2", 1, "a").leave()
+	now = now.Add(25 * time.Hour)
+	number("con_3")
+	asked = 0
+	if number("con_1"); asked != 0 {
+		t.Error("the store is asked about a process that has a link")
+	}
+	if number("con_2"); asked != 1 {
+		t.Error("what is remembered of connectors that have gone grows without end")
+	}
+}
+
+// crowd is a registry with two links of each of many connectors, two at a site.
+func crowd(b *testing.B, now func() time.Time) *Registry {
+	b.Helper()
+	r := New(Config{Now: now})
+	for i := range 20_000 {
+		c := id.Connector(fmt.Sprint("con_", i/2))
+		who := Who{Tenant: "maple", Site: id.Site(fmt.Sprint("site", i/4)), Connector: c, Instance: "a"}
+		generation, err := r.Generation(b.Context(), who, func(context.Context) (enroll.Run, error) { return enroll.Run{Generation: 1}, nil })
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := r.Join(Member{Tenant: who.Tenant, Site: who.Site, Connector: c, Generation: generation, Instance: "a", Link: &fakeLink{}}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return r
+}
+
+// BenchmarkLinks counts the links of 10,000 connectors, which each heartbeat does, and each look at the list of edges.
+func BenchmarkLinks(b *testing.B) {
+	r := crowd(b, time.Now)
+	for b.Loop() {
+		if links, connectors := r.Links(); links != 20_000 || connectors != 10_000 {
+			b.Fatal(links, connectors)
+		}
+	}
+}
+
+// BenchmarkSweep is a connector that asks for its number a day after 10,000 others, which are still there.
+func BenchmarkSweep(b *testing.B) {
+	var passed time.Duration
+	began := time.Now()
+	r := crowd(b, func() time.Time { return began.Add(passed) })
+	passed = 25 * time.Hour
+	who := Who{Tenant: "maple", Site: "site0", Connector: "con_0", Instance: "a"}
+	for b.Loop() {
+		passed += 2 * time.Minute
+		if _, err := r.Generation(b.Context(), who, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -99,7 +98,7 @@ func (r *Registry) runsOf(c id.Connector) *runs {
 	if now.Sub(r.swept) > time.Minute {
 		r.swept = now
 		for key, old := range r.runs {
-			if old.frozen == "" && now.Sub(old.used) > 24*time.Hour && !r.connected(key) {
+			if old.frozen == "" && now.Sub(old.used) > 24*time.Hour && r.count.of[key] == 0 {
 				delete(r.runs, key)
 			}
 		}
@@ -109,15 +108,6 @@ func (r *Registry) runsOf(c id.Connector) *runs {
 	}
 	r.runs[c].used = now
 	return r.runs[c]
-}
-
-func (r *Registry) connected(c id.Connector) bool {
-	for _, s := range r.sites {
-		if slices.ContainsFunc(s.members, func(m *member) bool { return m.Connector == c }) {
-			return true
-		}
-	}
-	return false
 }
 
 // current returns the generation of a process that is the newest, 0 for one that the store must be asked about.
