@@ -84,7 +84,7 @@ type Seen struct {
 	Peer
 	// Age is how long ago the last heartbeat was, by the store's clock.
 	Age time.Duration
-	// Version numbers the edge's leases. Known says that they are the ones that the caller has, so that Holdings is left out.
+	// Version numbers the edge's leases. Known says that the caller has them, or newer ones, so that Holdings is left out.
 	Version  int64
 	Known    bool
 	Holdings []Holding
@@ -94,6 +94,10 @@ type Seen struct {
 type Mark struct {
 	Incarnation, Version int64
 }
+
+// Covers says that who has the leases of m learns nothing from what s was written with: a peer tells others of links a moment
+// before it writes them.
+func (m Mark) Covers(s Seen) bool { return m.Incarnation == s.Incarnation && m.Version >= s.Version }
 
 // Beat is one heartbeat: how the edge is, and which leases to write and to drop.
 type Beat struct {

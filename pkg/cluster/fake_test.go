@@ -94,7 +94,7 @@ func (t *table) View(_ context.Context, have map[id.Edge]Mark) (v View, err erro
 	for _, row := range t.rows {
 		s := row.Seen
 		s.Lapsed = !time.Now().Before(row.expires)
-		if s.Known = have[s.ID] == (Mark{s.Incarnation, s.Version}); !s.Known {
+		if s.Known = have[s.ID].Covers(s); !s.Known {
 			for _, h := range row.held {
 				s.Holdings = append(s.Holdings, h)
 			}

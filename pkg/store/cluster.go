@@ -105,7 +105,7 @@ func (e edges) View(ctx context.Context, have map[id.Edge]cluster.Mark) (cluster
 				&s.Connectors, &s.Links, &draining, &lag, &expires, &s.Share)
 			s.Started, s.Lag, s.Draining, s.Lapsed = moment(started), time.Duration(lag)*time.Millisecond, draining != 0, expires <= now
 			s.Age = time.Duration(max(now-expires, -cluster.LeaseLife.Milliseconds()))*time.Millisecond + cluster.LeaseLife
-			s.Known = have[s.ID] == cluster.Mark{Incarnation: s.Incarnation, Version: s.Version}
+			s.Known = have[s.ID].Covers(s)
 			return s, err
 		})
 	if err != nil {

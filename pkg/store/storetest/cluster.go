@@ -59,6 +59,14 @@ func testEdges(t *testing.T, s Stores) {
 	if !seen["one"].Known || seen["one"].Holdings != nil || seen["two"].Known || len(seen["two"].Holdings) != 1 {
 		t.Errorf("leases that the reader has: %+v", seen)
 	}
+	have["two"] = cluster.Mark{Incarnation: two, Version: 10} // what the edge itself has said and not written yet
+	if e := view(t, s, have)["two"]; !e.Known || e.Holdings != nil || e.Version != 9 {
+		t.Errorf("leases of which the reader has newer ones: %+v", e)
+	}
+	have["two"] = cluster.Mark{Incarnation: two - 1, Version: 10}
+	if e := view(t, s, have)["two"]; e.Known || len(e.Holdings) != 1 {
+		t.Errorf("leases of a newer incarnation than the reader's: %+v", e)
+	}
 
 	// A heartbeat changes what it names and nothing else.
 	a.Generation = 8
