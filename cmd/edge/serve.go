@@ -38,7 +38,7 @@ func (p *program) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Run the edge", Args: cobra.NoArgs,
 		Long: "Serves until SIGTERM or Ctrl-C. The configuration file is read again when it changes, and at SIGHUP: certificates,\n" +
-			"mail and log.level change at once, other keys with a restart. A file with a fault changes nothing.",
+			"mail, edges, drain and log.level change at once, other keys with a restart. A file with a fault changes nothing.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			logger, setLevel, err := log.NewAdjustable(os.Stderr, p.config.Log.Format, p.config.Log.Level)
 			if err != nil {

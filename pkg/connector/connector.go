@@ -130,7 +130,7 @@ func (c *Connector) Run(ctx context.Context) (err error) {
 	stopping := ctx
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	group := &run.Group{DrainTimeout: c.cfg.DrainTimeout}
+	group := &run.Group{DrainTimeout: func() time.Duration { return c.cfg.DrainTimeout }}
 	if c.status != nil {
 		group.Add(run.Part{Name: "status", Run: c.serveStatus})
 	}

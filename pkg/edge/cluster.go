@@ -95,12 +95,15 @@ func (e *Edge) url() string {
 	return fmt.Sprintf("https://%s%s", e.config.Host, e.config.port(e.Addr()))
 }
 
-// tellEdges says to connectors where links may be opened: the edges that live, unless the configuration lists them.
+// tellEdges says to connectors where links may be opened: what the configuration lists, else, in a cluster, the edges that live.
 func (e *Edge) tellEdges() {
-	if len(e.config.Edges) > 0 {
-		return
+	e.telling.Lock()
+	defer e.telling.Unlock()
+	list := e.current().edges()
+	if len(list) == 0 && e.heart != nil {
+		list = cluster.EdgeList(e.heart.Self(), e.members.Peers())
 	}
-	if err := e.control.SetEdges(cluster.EdgeList(e.heart.Self(), e.members.Peers())); err != nil {
+	if err := e.control.SetEdges(list); err != nil {
 		e.logger.Error("connectors are not told which edges there are", zap.Error(err))
 	}
 }

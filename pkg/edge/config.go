@@ -73,6 +73,9 @@ type Drain struct {
 	Upgraded time.Duration `conf:"upgraded" help:"how long upgraded connections may go on when the edge stops"`
 }
 
+// whole is how long all of a drain may take.
+func (d Drain) whole() time.Duration { return d.Announce + d.Requests + d.Upgraded }
+
 // Certificate is a chain and its key.
 type Certificate struct {
 	Cert string `yaml:"cert"`

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -180,4 +181,20 @@ func TestKeysThatNeedARestartAreNamed(t *testing.T) {
 	f.write("log: {level: warn}\n")
 	f.Reload()
 	f.says("", map[string]float64{"needs_restart": 1, "applied": 1})
+}
+
+func TestEdgesAndDrainChangeWithoutARestart(t *testing.T) {
+	f := fromFile(t, "edges: [{url: \"https://edge.example\"}]\n", false)
+	f.write("edges: [{url: \"https://edge.example\"}, {url: \"https://other.example\", weight: 2}]\ndrain: {requests: 1s, announce: 2s, upgraded: 3s}\n")
+	f.Reload()
+	f.says("", map[string]float64{"applied": 1})
+	if got := f.current(); len(got.Edges) != 2 || got.Drain.whole() != 6*time.Second {
+		t.Errorf("in force: %+v, drain %+v", got.Edges, got.Drain)
+	}
+	f.write("edges: [{url: \"http://edge.example\"}]\n")
+	f.Reload()
+	f.says("rejected: edges: ", map[string]float64{"applied": 1, "rejected": 1})
+	if got := f.current(); len(got.Edges) != 2 {
+		t.Errorf("in force: %+v", got.Edges)
+	}
 }

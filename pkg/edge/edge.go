@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -98,12 +99,19 @@ type Edge struct {
 	mailer mail.Outlet
 	outbox *mail.Queue
 
-	reloader reloader // config is what was started with; what has changed since is here
+	reloader reloader
+	// inForce is the configuration with what a reload has changed since the start; config is what was started with.
+	inForce atomic.Pointer[Config]
+	telling sync.Mutex // held from the look at what connectors are told of edges until they are told
 }
+
+// current is the configuration in force; nobody changes it.
+func (e *Edge) current() *Config { return e.inForce.Load() }
 
 // New opens the store and the sockets and assembles everything; nothing is served before Run. ctx bounds New alone.
 func New(ctx context.Context, config Config, logger *zap.Logger) (*Edge, error) {
 	e := &Edge{config: config, logger: logger, metrics: metric.New(), notifier: service.NewNotifier()}
+	e.inForce.Store(&config)
 	e.cut, e.cutNow = context.WithCancel(context.Background())
 	e.reloader.edge, e.reloader.running = e, config
 	e.reloader.results = e.metrics.Counter("sallyport_config_reload_total", "Times that the configuration was read again and had changed, by what became of it.", "result")

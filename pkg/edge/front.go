@@ -116,7 +116,7 @@ func (e *Edge) drain(ctx context.Context) {
 		e.announce(ctx)
 	}
 	e.place.tcp.Leave()
-	e.control.Drain(e.config.Drain.Requests)
+	e.control.Drain(e.current().Drain.Requests)
 	e.leaveFront(ctx, succeeded)
 	left := e.awaitUpgraded(ctx, began)
 	e.logger.Info("edge has drained", zap.Duration("took", time.Since(began)), zap.Int("cut", left))
@@ -124,7 +124,7 @@ func (e *Edge) drain(ctx context.Context) {
 
 // announce goes on as before, but for saying that it is not ready.
 func (e *Edge) announce(ctx context.Context) {
-	wait := time.NewTimer(e.config.Drain.Announce)
+	wait := time.NewTimer(e.current().Drain.Announce)
 	defer wait.Stop()
 	select {
 	case <-wait.C:
@@ -134,7 +134,7 @@ func (e *Edge) announce(ctx context.Context) {
 
 // leaveFront is step 3.
 func (e *Edge) leaveFront(ctx context.Context, succeeded bool) {
-	ctx, cancel := context.WithTimeout(ctx, e.config.Drain.Requests)
+	ctx, cancel := context.WithTimeout(ctx, e.current().Drain.Requests)
 	defer cancel()
 	if succeeded { // whoever comes back finds the successor, so there is no hurry
 		e.front.leave(ctx)
@@ -148,7 +148,7 @@ func (e *Edge) leaveFront(ctx context.Context, succeeded bool) {
 
 // awaitUpgraded is step 4; it returns how many were left.
 func (e *Edge) awaitUpgraded(ctx context.Context, began time.Time) int {
-	ctx, cancel := context.WithDeadline(ctx, began.Add(e.config.Drain.Upgraded))
+	ctx, cancel := context.WithDeadline(ctx, began.Add(e.current().Drain.Upgraded))
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

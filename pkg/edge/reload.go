@@ -123,11 +123,14 @@ func (r *reloader) apply(next Config) error {
 		}
 		now.Log.Level = next.Log.Level
 	}
+	now.Edges, now.Drain = next.Edges, next.Drain
 	waited := r.waiting
 	r.waiting = conf.Changed(&now, &next)
 	done := slices.DeleteFunc(changed, func(key string) bool { return slices.Contains(r.waiting, key) })
-	r.tell(done, waited)
 	r.running = now
+	r.edge.inForce.Store(&now)
+	r.edge.tellEdges()
+	r.tell(done, waited)
 	return nil
 }
 

@@ -34,7 +34,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	}
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	group := &run.Group{DrainTimeout: e.config.Drain.Announce + e.config.Drain.Requests + e.config.Drain.Upgraded}
+	group := &run.Group{DrainTimeout: func() time.Duration { return e.current().Drain.whole() }}
 	for _, part := range []run.Part{
 		{Name: "spool of the record", Run: e.mergeSpool},
 		{Name: "record", Run: e.recorder.Run},
@@ -116,7 +116,7 @@ func (e *Edge) serveHTTP3(ctx context.Context) error {
 }
 
 func (e *Edge) drainHTTP3(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, e.config.Drain.Requests)
+	ctx, cancel := context.WithTimeout(ctx, e.current().Drain.Requests)
 	defer cancel()
 	stop := context.AfterFunc(e.cut, cancel)
 	defer stop()

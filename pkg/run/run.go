@@ -22,8 +22,9 @@ type Part struct {
 
 // Group is a list of parts. Later parts may rely on earlier ones, so they are stopped first.
 type Group struct {
-	// DrainTimeout bounds all Drain calls together; StopTimeout bounds each part's return after its ctx ended.
-	DrainTimeout time.Duration
+	// DrainTimeout bounds all Drain calls together; it is asked when they begin, nil is 30 s. StopTimeout bounds each part's return
+	// after its ctx ended.
+	DrainTimeout func() time.Duration
 	StopTimeout  time.Duration
 	parts        []Part
 }
@@ -81,7 +82,11 @@ func start(p Part, ended chan<- error) *running {
 }
 
 func (g *Group) drain() {
-	ctx, cancel := context.WithTimeout(context.Background(), orDefault(g.DrainTimeout, DefaultDrainTimeout))
+	limit := DefaultDrainTimeout
+	if g.DrainTimeout != nil {
+		limit = g.DrainTimeout()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	var wg sync.WaitGroup
 	defer wg.Wait()
