@@ -3,6 +3,7 @@ package registry
 import (
 	"container/list"
 	"context"
+	"slices"
 	"time"
 
 	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
@@ -18,8 +19,9 @@ const bulkAlone = 2 * time.Second
 // Pick chooses the link for the next exchange with a site. The connector is the one that served stick last (a browser's session
 // stays with its connector while that lives) or, for an empty or a new stick, the one with the fewest exchanges for each of its
 // links; only links of a connector's newest generation count. Of its links it is the fast one with the fewest exchanges (Begin
-// and End count them); a bulk link only if it has been the connector's only one for 2 s. Without any link Pick waits, for at most
-// Config.Wait and with at most Config.Waiters others; then, or when ctx ends, the error is fault.Unavailable.
+// and End count them); a bulk link only if it has been the connector's only one for 2 s. Links that are in doubt do not count; a
+// session does not leave its connector for good because of that. Without any link Pick waits, for at most Config.Wait and with at
+// most Config.Waiters others; then, or when ctx ends, the error is fault.Unavailable.
 func (r *Registry) Pick(ctx context.Context, tenant id.Tenant, siteID id.Site, stick string) (*Member, error) {
 	where := place{tenant, siteID}
 	m, next, err := r.pickOrWait(where, stick)
@@ -62,7 +64,7 @@ func (r *Registry) PickHere(tenant id.Tenant, siteID id.Site, stick string) *Mem
 }
 
 // PickRun chooses among the links of one run of a connector alone, as Pick does. It waits for a fast link beside a bulk one, as Pick
-// does, and for nothing else. Another edge has chosen the run, so that an older one will do that finishes its work.
+// does, a quarter of a second for a run that is in doubt, and for nothing else. Another edge has chosen the run, so that an older one will do that finishes its work.
 func (r *Registry) PickRun(ctx context.Context, tenant id.Tenant, siteID id.Site, connector id.Connector, generation uint64) (*Member, bool) {
 	where := place{tenant, siteID}
 	for {
@@ -94,8 +96,15 @@ func (r *Registry) pickRunNow(where place, connector id.Connector, generation ui
 	}
 	// One that is given up still serves what comes: better that than nothing, for who chose it knows no other yet.
 	able = prefer(able, (*member).takes)
-	m, in := r.best(s, able)
-	return m, next{s.changed, in}
+	if sure := surely(able); len(sure) > 0 || len(able) == 0 {
+		m, in := r.best(s, sure)
+		return m, next{s.changed, in}
+	}
+	now, in := r.cfg.Now(), time.Duration(0)
+	for _, m := range able {
+		in = max(in, m.doubted.Add(doubtWait).Sub(now))
+	}
+	return nil, next{s.changed, in}
 }
 
 // next is when to choose again: when a link has joined or, if in is not 0, after that time.
@@ -122,6 +131,10 @@ func (r *Registry) pickOrWait(where place, stick string) (*Member, next, error) 
 	case m != nil:
 		return m, next{}, nil
 	case s.waiters >= r.cfg.Waiters:
+		// One that is in doubt is better than none, for the many who cannot wait.
+		if m, _ := r.best(s, takers(s.members)); m != nil {
+			return m, next{}, nil
+		}
 		return nil, next{}, unavailable()
 	}
 	s.waiters++
@@ -147,17 +160,21 @@ func (r *Registry) waited(where place) {
 // choose is the rule of Pick over the members as they are. Without a member, in says when there is one although none joins: 0 for
 // never.
 func (r *Registry) choose(where place, s *site, stick string) (m *Member, in time.Duration) {
-	able := takers(s.members)
+	all := takers(s.members)
+	able := surely(all)
 	if len(able) == 0 {
 		return nil, 0
 	}
 	key := stickKey{where, stick}
+	lent := false // to another connector, while its own is in doubt
 	if stick != "" {
 		if kept, ok := r.stick.get(key); ok {
-			able = prefer(able, func(m *member) bool { return m.Connector == kept })
+			its := func(m *member) bool { return m.Connector == kept }
+			able = prefer(able, its)
+			lent = !its(able[0]) && slices.ContainsFunc(all, its)
 		}
 	}
-	if m, in = r.best(s, able); m != nil && stick != "" {
+	if m, in = r.best(s, able); m != nil && stick != "" && !lent {
 		r.stick.put(key, m.Connector)
 	}
 	return m, in

@@ -11,7 +11,7 @@ type Presence struct {
 	Connector id.Connector
 	// Generation is the newest that has links here; 0 with no links.
 	Generation uint64
-	// Links is how many of that generation take exchanges.
+	// Links is how many of that generation take exchanges: those in doubt do not.
 	Links int
 }
 
@@ -56,12 +56,19 @@ func (r *Registry) present(key presenceKey) Presence {
 		switch {
 		case m.Connector != key.connector || !m.takes() || m.Generation < p.Generation:
 		case m.Generation > p.Generation:
-			p.Generation, p.Links = m.Generation, 1
+			p.Generation, p.Links = m.Generation, one(m.sure())
 		default:
-			p.Links++
+			p.Links += one(m.sure())
 		}
 	}
 	return p
+}
+
+func one(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // stir notes that a connector's links have changed; it is called under mu.

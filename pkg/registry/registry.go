@@ -62,6 +62,9 @@ type Member struct {
 	Missed func()
 	// Probed says that the link's exchange path is probed (Proved) when no exchange shows that it works.
 	Probed bool
+	// Prove, if set, has a probe sent soon that was not sent before, and Proved called when it has come back. It must neither block
+	// nor call the registry.
+	Prove func()
 	// Control sends a control message on the link; nil where it cannot take any. It must not block for long.
 	Control func(*tunnelv1.Control) error
 
@@ -133,6 +136,8 @@ type member struct {
 	leaving bool
 	// outdone is set when another edge has a newer generation.
 	outdone bool
+	// doubted is since when the link has to prove that it works; zero: it need not.
+	doubted time.Time
 	health  []*tunnelv1.OriginHealth
 	heard   time.Time
 	// alone is, for a bulk link, since when it may have been the only one of its connector.
@@ -143,7 +148,7 @@ type member struct {
 type site struct {
 	members []*member
 	waiters int
-	changed chan struct{} // closed and replaced whenever a member joins
+	changed chan struct{} // closed and replaced whenever a member joins, or is in doubt no more
 	next    int           // whose turn it is among the equally loaded
 }
 
@@ -229,8 +234,7 @@ func (r *Registry) Join(m Member) (leave func(), err error) {
 	one := &member{Member: &m, joined: now, heard: now, alone: now}
 	s.members = append(s.members, one)
 	r.count.add(m.Connector, 1)
-	close(s.changed)
-	s.changed = make(chan struct{})
+	s.stirred()
 	r.stir(where, m.Connector)
 	transport := m.Link.Info().Transport
 	r.links.WithLabelValues(transport).Inc()
@@ -256,6 +260,7 @@ func (r *Registry) supersede(s *site, m Member) {
 		})
 		r.cfg.Logger.Info("connector superseded: its older run drains", log.Tenant(m.Tenant), log.Site(m.Site),
 			log.Connector(m.Connector), zap.Uint64("generation", other.Generation), zap.Uint64("by", m.Generation))
+		r.giveUp(other)
 	}
 }
 
@@ -276,6 +281,9 @@ func (r *Registry) leave(where place, one *member) {
 		}
 	}
 	r.goneFast(s, one)
+	if brokeOff(one.Link) {
+		r.suspectRest(where, s, one)
+	}
 	r.forgetIfEmpty(where, s)
 }
 

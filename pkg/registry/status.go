@@ -74,13 +74,14 @@ func (m *member) tripped() time.Time {
 
 func (m *member) up(now time.Time) bool { return now.Sub(m.tripped()) <= FreshTrip }
 
-// Proved notes that a probe of a link was answered after took.
+// Proved notes that a probe of a link was answered after took. What is Doubted then was doubted after the probe had left.
 func (r *Registry) Proved(tenant id.Tenant, siteID id.Site, link tunnel.Link, took time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if m := r.find(tenant, siteID, link); m != nil {
 		m.use.trip.Store(int64(took))
 		m.Answered()
+		r.settle(place{tenant, siteID}, m, r.cfg.Now().Add(-took))
 	}
 }
 

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/enroll"
@@ -71,9 +69,7 @@ type admission struct {
 	leave func()
 	// unoffered says that the link is still to be offered its site's ingress rules; ingressRules.mu guards it.
 	unoffered bool
-	// probing is set while a probe is under way.
-	probing atomic.Bool
-	probes  sync.WaitGroup
+	probing   probing
 }
 
 // probed says that the connector answers probes.
@@ -268,11 +264,15 @@ func (s *Server) registered(a *admission) (*tunnelv1.Control, error) {
 // look and now has found no link to cut.
 func (s *Server) join(ctx context.Context, a *admission) error {
 	c := a.connector
+	var prove func()
+	if a.probed() {
+		prove = func() { s.probeNow(a) }
+	}
 	leave, err := s.cfg.Registry.Join(registry.Member{
 		Tenant: c.Tenant, Site: c.Site, Connector: c.ID, Generation: a.generation, Instance: a.hello.GetInstance(),
 		Lane: a.hello.GetLane(), Link: a.link, Control: a.control.post,
 		Moved:  slices.Contains(a.hello.GetFeatures(), wire.FeatureMoved),
-		Probed: a.probed(),
+		Probed: a.probed(), Prove: prove,
 	})
 	if fault.Is(err, fault.Conflict) {
 		return &refusal{Reason: tunnel.Reason{Code: tunnel.ReasonSuperseded, Message: fault.Public(err), RetryAfter: 5 * time.Second}, cause: err}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -25,25 +26,70 @@ const (
 	probeTimeout = 8 * time.Second
 )
 
-// probe sends a probe unless one is under way, or the link has shown lately that it works. It never blocks.
+// probing is what a link's probes share: there is one at a time.
+type probing struct {
+	mu     sync.Mutex // guards all below; nothing is called under it
+	under  bool       // a probe is under way
+	wanted bool       // another one is to follow it
+	ended  bool       // the link has ended: none is begun
+	all    sync.WaitGroup
+}
+
+// end returns when no probe is under way, and none will be. The link has ended, so that this is soon.
+func (p *probing) end() {
+	p.mu.Lock()
+	p.ended = true
+	p.mu.Unlock()
+	p.all.Wait()
+}
+
+// probe sends a probe unless the link has shown lately that it works, and is in no doubt.
 func (s *Server) probe(a *admission) {
-	age, ok := s.cfg.Registry.TripAge(a.connector.Tenant, a.connector.Site, a.link)
-	if ok && age < provedLately || !a.probing.CompareAndSwap(false, true) {
+	c := a.connector
+	age, ok := s.cfg.Registry.TripAge(c.Tenant, c.Site, a.link)
+	if !ok || age >= provedLately || s.cfg.Registry.Doubted(c.Tenant, c.Site, a.link) {
+		s.probeNow(a)
+	}
+}
+
+// probeNow sends a probe now or, if one is under way, when that has come back. It never blocks.
+func (s *Server) probeNow(a *admission) {
+	p := &a.probing
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.ended:
+		return
+	case p.under:
+		p.wanted = true
 		return
 	}
-	a.probes.Go(func() {
-		defer a.probing.Store(false)
-		began := s.cfg.Now()
-		if err := roundTrip(a.link); err != nil {
-			s.logger(a).Debug("probe was not answered", zap.Error(err))
-			return
-		}
-		s.cfg.Registry.Proved(a.connector.Tenant, a.connector.Site, a.link, s.cfg.Now().Sub(began))
-		if !ok {
-			// The connector need not wait for its next heartbeat to learn that its new link works. 0 answers none.
-			_ = s.acknowledge(a, 0)
+	p.under = true
+	p.all.Go(func() {
+		for again := true; again; {
+			err := s.probeOnce(a)
+			p.mu.Lock()
+			// Whatever is wrong with a path that answers nothing, the next heartbeat tries it again.
+			again = p.wanted && err == nil
+			p.under, p.wanted = again, false
+			p.mu.Unlock()
 		}
 	})
+}
+
+func (s *Server) probeOnce(a *admission) error {
+	_, ok := s.cfg.Registry.TripAge(a.connector.Tenant, a.connector.Site, a.link)
+	began := s.cfg.Now()
+	if err := roundTrip(a.link); err != nil {
+		s.logger(a).Debug("probe was not answered", zap.Error(err))
+		return err
+	}
+	s.cfg.Registry.Proved(a.connector.Tenant, a.connector.Site, a.link, s.cfg.Now().Sub(began))
+	if !ok {
+		// The connector need not wait for its next heartbeat to learn that its new link works. 0 answers none.
+		_ = s.acknowledge(a, 0)
+	}
+	return nil
 }
 
 // acknowledge answers a heartbeat.

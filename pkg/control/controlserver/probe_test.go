@@ -119,3 +119,46 @@ func TestAnsweredExchangesSpareProbes(t *testing.T) {
 		<-accepting
 	})
 }
+
+// One of a process's links breaks off: the other proves at once that the process lives. If it cannot, it takes no exchange until it can.
+func TestABrokenLinkHasTheOthersProveThemselves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		all := make(chan (<-chan error), 8)
+		a := &acceptor{}
+		accepting := make(chan struct{})
+		up := func() *memLink {
+			dialed, link, ended, served := w.up(t, controlclient.Handlers{})
+			go func() { a.serve(t, link); accepting <- struct{}{} }()
+			synctest.Wait()
+			all <- ended
+			all <- served
+			return dialed
+		}
+		here := func() bool { return w.registry.PickHere("maple", "main", "") != nil }
+		first, second, third := up(), up(), up()
+		before := a.probes.Load()
+		_ = second.Close(tunnel.Reason{Code: tunnel.ReasonLost})
+		synctest.Wait()
+		if n := a.probes.Load() - before; n != 2 || !here() {
+			t.Errorf("%d probes of two links; one takes exchanges: %v", n, here())
+		}
+		a.stuck.Store(true)
+		_ = third.Close(tunnel.Reason{Code: tunnel.ReasonLost})
+		synctest.Wait()
+		if here() {
+			t.Error("a link that did not prove itself takes exchanges")
+		}
+		a.stuck.Store(false)
+		<-time.After(15 * time.Second) // the probe that is stuck, and two heartbeats
+		if !here() {
+			t.Error("it works again, and takes no exchanges")
+		}
+		_ = first.Close(tunnel.Reason{Code: tunnel.ReasonGoodbye})
+		for range 3 {
+			<-<-all
+			<-<-all
+			<-accepting
+		}
+	})
+}

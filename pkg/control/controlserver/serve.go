@@ -48,7 +48,7 @@ func (s *Server) serve(ctx context.Context, a *admission) {
 	endOn(a.link, s.takeStreams(ctx, a))
 	<-a.link.Done()
 	wg.Wait()
-	a.probes.Wait()
+	a.probing.end()
 	s.logger(a).Info("connector unlinked", zap.NamedError("cause", a.link.Cause()), zap.Duration("up", s.cfg.Now().Sub(up)))
 }
 

@@ -1,0 +1,146 @@
+package registry
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/id"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
+)
+
+// proved is a link that has been asked to prove itself so many times.
+type proved struct {
+	joined
+	asked *int
+}
+
+// joinProving adds a link that can be probed; the test answers.
+func joinProving(t testing.TB, r *Registry, c id.Connector, generation uint64, instance string, lane tunnelv1.Lane) proved {
+	t.Helper()
+	l, asked := &fakeLink{}, new(int)
+	leave, err := r.Join(Member{
+		Tenant: "maple", Site: "main", Connector: c, Generation: generation, Instance: instance, Lane: lane, Link: l,
+		Probed: true, Prove: func() { *asked++ },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return proved{joined{l, leave}, asked}
+}
+
+// killed is what an edge sees at once of a process that was killed: its TCP connection ends, and nothing was said on it.
+func (p proved) killed() {
+	p.End(&tunnel.ClosedError{Reason: tunnel.Reason{Code: tunnel.ReasonLost}})
+	p.leave()
+}
+
+// Of two connectors one is killed: from the moment that its TCP connection ends everything goes to the other, though its QUIC link
+// looks alive for some seconds more. If it lives after all, its sessions are its own again.
+func TestAKilledConnectorTakesNothingMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{})
+		fast := joinProving(t, r, "con_1", 1, "a", tunnelv1.Lane_LANE_FAST)
+		bulk := joinProving(t, r, "con_1", 1, "a", tunnelv1.Lane_LANE_BULK)
+		if pick(t, r, "session").Connector != "con_1" {
+			t.Fatal("the only connector is not taken")
+		}
+		other := joinProving(t, r, "con_2", 1, "b", tunnelv1.Lane_LANE_FAST)
+		<-time.After(time.Minute)
+		bulk.killed()
+		if *fast.asked != 1 || *other.asked != 0 {
+			t.Errorf("asked to prove itself: %d times the process, %d times another", *fast.asked, *other.asked)
+		}
+		for range 10 {
+			if pick(t, r, "session").Link != other.fakeLink || pick(t, r, "").Link != other.fakeLink {
+				t.Fatal("an exchange went to a process that may be gone")
+			}
+		}
+		r.Proved("maple", "main", fast.fakeLink, time.Second) // a probe that had left before
+		if pick(t, r, "session").Link != other.fakeLink {
+			t.Error("an old answer proves nothing")
+		}
+		<-time.After(50 * time.Millisecond)
+		r.Proved("maple", "main", fast.fakeLink, 50*time.Millisecond)
+		if pick(t, r, "session").Link != fast.fakeLink {
+			t.Error("the session did not come back to its connector")
+		}
+	})
+}
+
+// The only connector is killed: requests wait for its successor, and none is sent into the void.
+func TestRequestsWaitForTheSuccessorOfAKilledConnector(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Waiters: 1, Presence: true})
+		fast := joinProving(t, r, "con_1", 1, "a", tunnelv1.Lane_LANE_FAST)
+		bulk := joinProving(t, r, "con_1", 1, "a", tunnelv1.Lane_LANE_BULK)
+		if got := r.TakePresence(); len(got) != 1 || got[0].Links != 2 {
+			t.Errorf("other edges are told %+v", got)
+		}
+		bulk.killed()
+		if got := r.TakePresence(); len(got) != 1 || got[0].Links != 0 {
+			t.Errorf("other edges are told %+v", got)
+		}
+		if r.PickHere("maple", "main", "") != nil {
+			t.Error("a process that may be gone is taken")
+		}
+		began := time.Now()
+		if _, ok := r.PickRun(t.Context(), "maple", "main", "con_1", 1); ok || time.Since(began) != doubtWait {
+			t.Errorf("what another edge sent: %v after %s", ok, time.Since(began))
+		}
+		came := make(chan proved, 1)
+		time.AfterFunc(2*time.Second, func() { came <- joinProving(t, r, "con_1", 2, "b", tunnelv1.Lane_LANE_FAST) })
+		picked := make(chan *Member)
+		go func() {
+			m, _ := r.Pick(t.Context(), "maple", "main", "")
+			picked <- m
+		}()
+		synctest.Wait()
+		// More than may wait take what there is: as before, it may live.
+		if m := pick(t, r, ""); m.Link != fast.fakeLink {
+			t.Error("a crowd is refused although a link may live")
+		}
+		if m, successor := <-picked, <-came; m == nil || m.Link != successor.fakeLink {
+			t.Errorf("picked %+v", m)
+		}
+		// What was under way on the old run is told now, not when the transport has run out of patience.
+		<-fast.Done()
+		if lived := time.Since(began); lived != unproved {
+			t.Errorf("the killed run was given up after %s", lived)
+		}
+	})
+}
+
+// A TCP connection that a firewall cuts costs a round trip, and nothing of an older run that is finishing its work.
+func TestARunThatProvesItselfIsNotGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{})
+		fast := joinProving(t, r, "con_1", 1, "a", tunnelv1.Lane_LANE_FAST)
+		bulk := joinProving(t, r, "con_1", 1, "a", tunnelv1.Lane_LANE_BULK)
+		joinProving(t, r, "con_1", 2, "b", tunnelv1.Lane_LANE_FAST)
+		bulk.killed()
+		time.AfterFunc(100*time.Millisecond, func() { r.Proved("maple", "main", fast.fakeLink, 100*time.Millisecond) })
+		began := time.Now()
+		m, ok := r.PickRun(t.Context(), "maple", "main", "con_1", 1)
+		if !ok || m.Link != fast.fakeLink || time.Since(began) != 100*time.Millisecond {
+			t.Errorf("%v after %s", ok, time.Since(began))
+		}
+		<-time.After(unproved + time.Second)
+		if fast.reason() != "" {
+			t.Errorf("closed: %v", fast.Cause())
+		}
+	})
+}
+
+// Links that end with a word say nothing against their siblings.
+func TestALinkThatSaysGoodbyePutsNoneInDoubt(t *testing.T) {
+	r := New(Config{})
+	fast := joinProving(t, r, "con_1", 1, "a", tunnelv1.Lane_LANE_FAST)
+	bulk := joinProving(t, r, "con_1", 1, "a", tunnelv1.Lane_LANE_BULK)
+	_ = bulk.Close(tunnel.Reason{Code: tunnel.ReasonGoodbye})
+	bulk.leave()
+	if *fast.asked != 0 || pick(t, r, "").Link != fast.fakeLink {
+		t.Error("it is in doubt")
+	}
+}
