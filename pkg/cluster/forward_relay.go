@@ -66,7 +66,11 @@ func (r *relay) ServeExchange(ctx context.Context, in *exchange.Incoming, out *e
 	case !link.opened && ctx.Err() == nil:
 		r.refuse(out, wire.CodeNotHere, "that connector's link has ended")
 	default:
-		out.Abort(exchange.Code(err), message(err))
+		code := exchange.Code(err)
+		if code == wire.CodeNotHere {
+			code = wire.CodeProtocol // a connector's word: it has the request, which must not be sent again
+		}
+		out.Abort(code, message(err))
 		r.count("failed")
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sallyport-dev/sallyport/pkg/registry"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 	"github.com/sallyport-dev/sallyport/pkg/wire"
 )
@@ -95,27 +94,6 @@ func TestNoLinkAndNoRule(t *testing.T) {
 	if got := errorCode(t, resp); got != wire.CodeNoRule || resp.StatusCode != http.StatusNotFound {
 		t.Errorf("%d %s", resp.StatusCode, got)
 	}
-}
-
-func TestSecondLinkOnlyWhenTheFirstTookNothing(t *testing.T) {
-	var hits atomic.Int32
-	w := newWay(t, origin(t, func(http.ResponseWriter, *http.Request) { hits.Add(1) }), wayConfig{})
-	dead := func() (*registry.Member, error) { return &registry.Member{Link: deadLink{}}, nil }
-	w.picks = append(w.picks, dead)
-	if resp, _ := w.get("/oscar/x"); resp.StatusCode != http.StatusOK {
-		t.Errorf("GET: status %d", resp.StatusCode)
-	}
-	w.picks = append(w.picks, dead)
-	resp := w.do(w.request(http.MethodPost, "/oscar/x", strings.NewReader("note")))
-	if got := errorCode(t, resp); got != wire.CodeTunnelDown || hits.Load() != 1 {
-		t.Errorf("POST: %s, origin saw %d requests", got, hits.Load())
-	}
-}
-
-type deadLink struct{ tunnel.Link }
-
-func (deadLink) Open(context.Context) (tunnel.Stream, error) {
-	return nil, &tunnel.ClosedError{Reason: tunnel.Reason{Code: "lost"}}
 }
 
 func TestAnswerThatBreaksOffNeverLooksWhole(t *testing.T) {

@@ -113,10 +113,14 @@ func (c *carrying) letGo(stop func() bool) {
 	c.over = true
 }
 
-// ask sends the request over a link. It tries a second link only if the connector got no byte over the first and the request is
-// one that may be sent again.
+// tries is how many links are tried at most, one after the other.
+const tries = 3
+
+// ask sends the request over a link. It tries another one only if not a byte of the request got as far as a connector, which this
+// edge knows or, of one that it sent the request to, is told. Whatever may have arrived is never sent again, not even what promises
+// to change nothing (RFC 9110 §9.2.1): at OSCAR the promise does not hold.
 func (c *carrying) ask(ctx context.Context, head *wire.RequestHead) (*exchange.Response, error) {
-	for again := false; ; again = true {
+	for n := 1; ; n++ {
 		member, err := c.picker.Pick(ctx, c.Tenant.ID, c.App.Site, c.Stick)
 		if err != nil {
 			return nil, &exchange.AbortError{Code: wire.CodeTunnelDown, Message: err.Error()}
@@ -136,14 +140,16 @@ func (c *carrying) ask(ctx context.Context, head *wire.RequestHead) (*exchange.R
 		link := &opener{member: member}
 		resp, err := exchange.Do(ctx, link, c.request(head, member))
 		if err == nil {
+			c.upload.settled()
 			member.Answered()
 			return resp, nil
 		}
-		missed := !link.opened || exchange.Code(err) == wire.CodeNotHere
-		if missed && ctx.Err() == nil {
-			member.NotThere()
+		unsent := !link.opened || member.Hop > 0 && exchange.Code(err) == wire.CodeNotHere
+		if !unsent || ctx.Err() != nil {
+			return nil, err
 		}
-		if !missed || again || c.upload != nil || !safe(head.Method) || ctx.Err() != nil {
+		member.NotThere()
+		if n == tries || !c.upload.again() {
 			return nil, err
 		}
 	}
@@ -152,8 +158,9 @@ func (c *carrying) ask(ctx context.Context, head *wire.RequestHead) (*exchange.R
 func (c *carrying) request(head *wire.RequestHead, member *registry.Member) *exchange.Request {
 	req := &exchange.Request{Head: *head, Moves: member.Moves(), Interim: c.interim}
 	if c.upload != nil {
-		c.upload.lent = true
-		req.Body, req.BodyDone, req.Trailer = c.upload, c.upload.done, c.upload.trailer
+		// Without another edge in between nothing is read before a stream is open, and nothing is tried again after that.
+		body := c.upload.try(member.Hop > 0)
+		req.Body, req.BodyDone, req.Trailer = body, body.done, c.upload.trailer
 	}
 	return req
 }
@@ -181,12 +188,6 @@ func (o *opener) Open(ctx context.Context) (tunnel.Stream, error) {
 	s, err := o.member.Open(ctx)
 	o.opened = err == nil
 	return s, err
-}
-
-// safe lists the methods that promise to change nothing (RFC 9110 §9.2.1). At OSCAR the promise does not hold, which is why
-// even they are sent again only when no byte of them was.
-func safe(method string) bool {
-	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
 }
 
 // fail answers an exchange that ended before its head.
