@@ -65,4 +65,7 @@ type Merger interface {
 	// numbers that its decisions were given then: who does not know whether a batch arrived sends it again, unchanged. Names
 	// are remembered for 60 days.
 	AppendOnce(ctx context.Context, batch string, decisions []Decision, outcomes []Outcome) ([]int64, error)
+	// Took finds out what became of an Append whose commit was not answered: the numbers of its decisions, in order, if it took place;
+	// nil if it did not, and never will. It may be asked again, and after any time.
+	Took(ctx context.Context, commit string, decisions []Decision) ([]int64, error)
 }

@@ -18,6 +18,9 @@ type Spool interface {
 	// Append is Store.Append, as durable, but for the numbers: those of decisions are below 0 and count within the spool, and an
 	// outcome names its decision by either kind. fault.Unavailable: the spool is full, or its disk fails.
 	Append(ctx context.Context, decisions []Decision, outcomes []Outcome) ([]int64, error)
+	// AppendUnsettled is Append for decisions that may be in the Store already, by a commit that was not answered: before they are merged
+	// Merger.Took says whether they are.
+	AppendUnsettled(ctx context.Context, commit string, decisions []Decision, outcomes []Outcome) ([]int64, error)
 	// Merge moves what waits to where it belongs, each tenant's decisions in order and each of them once, however often it is
 	// broken off, also by the end of the process. It moves a part at a time and reports whether more waits.
 	Merge(ctx context.Context, store Store, once Merger) (more bool, err error)
@@ -26,8 +29,7 @@ type Spool interface {
 }
 
 const (
-	// standbySlow is how long the store may take for a commit before records go to the spool. It bounds each of connecting,
-	// writing, committing and asking what became of a commit.
+	// standbySlow is how long the store may take for a commit before records go to the spool.
 	standbySlow = 2 * time.Second
 	// standbyEvery is how often a store that is away is tried, and what lies in the spool.
 	standbyEvery = 500 * time.Millisecond
@@ -68,8 +70,8 @@ func NewStandby(store Store, once Merger, spool Spool, metrics *metric.Registry,
 // Away reports whether records go to the spool.
 func (s *Standby) Away() bool { return s.away.Load() }
 
-// Append stores in the Store, or in the spool; numbers below 0 are the spool's. Of a commit that was not answered, and nobody
-// says whether it took place, nothing goes to the spool: else it could be there twice.
+// Append stores in the Store, or in the spool; numbers below 0 are the spool's. What a commit held that was not answered goes to the
+// spool with the commit's name, so that those who wait need not be refused and nothing is on record twice.
 func (s *Standby) Append(ctx context.Context, decisions []Decision, outcomes []Outcome) ([]int64, error) {
 	theirs, ours := apart(outcomes)
 	if len(ours) > 0 {
@@ -89,8 +91,8 @@ func (s *Standby) Append(ctx context.Context, decisions []Decision, outcomes []O
 			return nil, err
 		}
 		s.leave(err)
-		if uncertain(err) {
-			return nil, err
+		if commit, open := unsettled(err); open {
+			return s.keepUnsettled(ctx, commit, decisions, theirs, err)
 		}
 	}
 	var numbers []int64
@@ -104,10 +106,25 @@ func (s *Standby) direct(ctx context.Context, decisions []Decision, outcomes []O
 	return s.Store.Append(ctx, decisions, outcomes)
 }
 
-// uncertain reports whether what failed with err may have taken place.
-func uncertain(err error) bool {
-	var u interface{ Uncertain() bool }
-	return errors.As(err, &u) && u.Uncertain()
+// unsettled reports whether what failed with err may have taken place, and by which commit; that has no name where nobody can say.
+func unsettled(err error) (commit string, open bool) {
+	var u interface{ Unsettled() (commit string) }
+	if !errors.As(err, &u) {
+		return "", false
+	}
+	return u.Unsettled(), true
+}
+
+func (s *Standby) keepUnsettled(ctx context.Context, commit string, decisions []Decision, outcomes []Outcome, why error) ([]int64, error) {
+	if commit == "" {
+		return nil, why // it could be on record twice
+	}
+	numbers, err := s.spool.AppendUnsettled(ctx, commit, decisions, outcomes)
+	if err != nil {
+		return nil, err
+	}
+	s.kept(len(decisions) + len(outcomes))
+	return numbers, nil
 }
 
 // apart separates the outcomes of decisions that have a number of the store's from those that have one of the spool's.
@@ -131,9 +148,13 @@ func (s *Standby) keep(ctx context.Context, decisions []Decision, outcomes []Out
 	if numbers != nil {
 		*numbers = got
 	}
-	s.spooled.Add(float64(len(decisions) + len(outcomes)))
-	s.measure()
+	s.kept(len(decisions) + len(outcomes))
 	return nil
+}
+
+func (s *Standby) kept(n int) {
+	s.spooled.Add(float64(n))
+	s.measure()
 }
 
 // alarmAt is how full the spool is when the operator is told, in percent.

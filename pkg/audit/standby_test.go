@@ -23,6 +23,17 @@ type reel struct {
 	next      int64
 	decisions []audit.Decision
 	outcomes  []audit.Outcome
+	commits   []string
+}
+
+func (s *reel) AppendUnsettled(
+	ctx context.Context, commit string, decisions []audit.Decision, outcomes []audit.Outcome,
+) ([]int64, error) {
+	numbers, err := s.Append(ctx, decisions, outcomes)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.commits = append(s.commits, commit)
+	return numbers, err
 }
 
 func (s *reel) Append(_ context.Context, decisions []audit.Decision, outcomes []audit.Outcome) ([]int64, error) {
@@ -156,13 +167,33 @@ func TestStandbyWhileTheStoreHangs(t *testing.T) {
 	})
 }
 
-// openEnded is a commit that may have taken place.
-type openEnded struct{}
+// openEnded is a commit that may have taken place, and its name, if it has one.
+type openEnded string
 
-func (openEnded) Error() string   { return "not answered" }
-func (openEnded) Uncertain() bool { return true }
+func (openEnded) Error() string       { return "not answered" }
+func (o openEnded) Unsettled() string { return string(o) }
 
-// What may be in the store already does not go to the spool too: those requests are refused. A failure that is ours is no reason
+// What may be in the store already goes to the spool with the name of its commit, and nobody is refused.
+func TestStandbyKeepsWhatIsUnsettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, spool := &tape{}, &reel{limit: 5}
+		r, standby, logs, end := standing(t, s, spool)
+		s.set(0, errGone.Because(openEnded("commit-1")))
+		if n, err := r.Decide(t.Context(), decision); n != -1 || err != nil || !standby.Away() || len(spool.commits) != 1 || spool.commits[0] != "commit-1" {
+			t.Errorf("a commit that was not answered: %d, %v, away %t, %v", n, err, standby.Away(), spool.commits)
+		}
+		if n, err := r.Decide(t.Context(), decision); n != -2 || err != nil || len(spool.commits) != 1 {
+			t.Errorf("after it: %d, %v, %v", n, err, spool.commits)
+		}
+		s.set(0, nil)
+		end()
+		if n := logs.FilterMessageSnippet("requests are refused").Len(); n != 0 {
+			t.Error("the log says that requests are refused")
+		}
+	})
+}
+
+// What may be in the store already, and nothing can tell, does not go to the spool too: those requests are refused. A failure that is ours is no reason
 // for the spool either, and a full one refuses, after it was said.
 func TestStandbyRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -172,7 +203,7 @@ func TestStandbyRefuses(t *testing.T) {
 		if n, err := r.Decide(t.Context(), decision); !fault.Is(err, fault.Unavailable) || standby.Away() {
 			t.Errorf("a fault of ours: %d, %v, away %t", n, err, standby.Away())
 		}
-		s.set(0, errGone.Because(openEnded{}))
+		s.set(0, errGone.Because(openEnded("")))
 		if n, err := r.Decide(t.Context(), decision); !fault.Is(err, fault.Unavailable) || !standby.Away() {
 			t.Errorf("a commit that was not answered: %d, %v", n, err)
 		}

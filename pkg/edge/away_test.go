@@ -381,6 +381,32 @@ func TestTheDatabaseIsSlow(t *testing.T) {
 	settled(t, east)
 }
 
+// The commit of a decision is on its way when the database is lost: it took place, or it did not. Whoever waits for the page gets it a little
+// later, and all is on record once.
+func TestACommitIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	for name, took := range map[string]bool{"took place": true, "did not": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			east, _ := nodes(t, pgtest.Database(t), same)
+			_, cookie := east.signIn()
+			east.ready(cookie)
+			east.way.CutOffCommitOf(oscarHost, took)
+			for east.way.Waits() {
+				if a := east.ask(oscarHost+"/x", cookie); a.status != http.StatusNoContent || a.took > 8*time.Second {
+					t.Fatalf("%d %s after %s", a.status, code(a.body), a.took)
+				}
+			}
+			east.works("the database is away", cookie, 5*time.Second)
+			east.way.Restore()
+			eventually(t, "that it is back", func() bool { return !east.away() && !east.standby.Away() })
+			east.works("back", cookie, 5*time.Second)
+			eventually(t, "that nothing waits", func() bool { waiting, _ := east.spool.Held(); return waiting == 0 })
+			settled(t, east)
+		})
+	}
+}
+
 // The primary is another one: requests go on while there is none, and changes are taken once there is.
 func TestThePrimaryIsSwitchedOver(t *testing.T) {
 	t.Parallel()

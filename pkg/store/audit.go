@@ -39,7 +39,7 @@ const (
 func pathPurpose(tenant id.Tenant) string { return string(tenant) + "/audit/path" }
 
 func (r records) Append(ctx context.Context, decisions []audit.Decision, outcomes []audit.Outcome) ([]int64, error) {
-	return r.append(ctx, "", decisions, outcomes)
+	return r.append(ctx, "", decisions, outcomes, nil)
 }
 
 // AppendOnce keeps the names of batches for batchesStay.
@@ -49,11 +49,13 @@ func (r records) AppendOnce(
 	if batch == "" {
 		return nil, fault.New(fault.Invalid, "a batch without a name cannot be told from another")
 	}
-	return r.append(ctx, batch, decisions, outcomes)
+	return r.append(ctx, batch, decisions, outcomes, nil)
 }
 
+// append also does what also does, if it is set, in the same transaction.
 func (r records) append(
 	ctx context.Context, batch string, decisions []audit.Decision, outcomes []audit.Outcome,
+	also func(ctx context.Context, tx *tx, sequences []int64) error,
 ) ([]int64, error) {
 	// Sealing is the costly part that needs no lock.
 	sealed := make([][]byte, len(decisions))
@@ -85,6 +87,11 @@ func (r records) append(
 		}
 		if err := tx.each(ctx, insertDecision, rows); err != nil {
 			return err
+		}
+		if also != nil {
+			if err := also(ctx, tx, sequences); err != nil {
+				return err
+			}
 		}
 		return tx.addOutcomes(ctx, outcomes)
 	})

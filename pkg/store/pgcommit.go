@@ -23,7 +23,7 @@ import (
 // one after a crash, and an old backend may still be at it.
 const insertCommit = `INSERT INTO commits (id, at) VALUES ($1, (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint)`
 
-// commitsStay is how long a key stays, by the database's clock; nobody asks after more than seconds.
+// commitsStay is how long a key stays, by the database's clock. Who asks later looks for what the transaction wrote (took.go).
 const commitsStay = time.Hour
 
 func (*postgresEngine) tidy(ctx context.Context, purge func(ctx context.Context, query string, before int64) error) error {
@@ -35,13 +35,16 @@ func (*postgresEngine) tidy(ctx context.Context, purge func(ctx context.Context,
 func newCommitKey() string { return uuid.Must(uuid.NewV7()).String() }
 
 // uncertainError is a commit of which it could not be found out whether it took place.
-type uncertainError struct{ cause error }
+type uncertainError struct {
+	commit string
+	cause  error
+}
 
 func (e *uncertainError) Error() string { return "commit not answered: " + e.cause.Error() }
 func (e *uncertainError) Unwrap() error { return e.cause }
 
-// Uncertain tells audit.Standby.
-func (e *uncertainError) Uncertain() bool { return true }
+// Unsettled tells audit.Standby.
+func (e *uncertainError) Unsettled() string { return e.commit }
 
 // undoneError is a commit that was not answered, did not take place, and never will.
 type undoneError struct{ cause error }
@@ -62,7 +65,7 @@ func (p *postgresEngine) settle(ctx context.Context, err error) error {
 		switch {
 		case asking != nil && ctx.Err() != nil:
 			return fault.New(fault.Unavailable, "the edge's store does not say whether this was done: look before you try again").
-				Because(&uncertainError{errors.Join(err, asking)})
+				Because(&uncertainError{scope.key, errors.Join(err, asking)})
 		case asking != nil:
 		case done:
 			return nil

@@ -20,34 +20,37 @@ type pgScope struct {
 	// key names the transaction in the table commits, once it has begun; committing is set before the commit is sent.
 	key        string
 	committing bool
-	// hurry, if not 0, is a shorter limit of each part of a transaction.
-	hurry time.Duration
+	// hurry, if set, is when all parts of a transaction should be done, sooner than their own limits.
+	hurry time.Time
 }
+
+// hurryLeast is what a part has in any hurry: what came before may have taken all the time, and the database be well again.
+const hurryLeast = 250 * time.Millisecond
 
 // limit is at most usual.
 func (s *pgScope) limit(usual time.Duration) time.Duration {
-	if s.hurry > 0 {
-		return min(s.hurry, usual)
+	if s.hurry.IsZero() {
+		return usual
 	}
-	return usual
+	return min(max(time.Until(s.hurry), hurryLeast), usual)
 }
 
 type scopeKey struct{}
 
 type hurryKey struct{}
 
-// inHurry has each part of a transaction (writing, committing, asking what became of it) take no longer than ctx has left:
+// inHurry has all parts of a transaction (writing, committing, asking what became of it) be done by ctx's deadline, or soon after:
 // somebody waits who can do without.
 func inHurry(ctx context.Context) context.Context {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		return ctx
 	}
-	return context.WithValue(ctx, hurryKey{}, max(time.Until(deadline), time.Millisecond))
+	return context.WithValue(ctx, hurryKey{}, deadline)
 }
 
-func hurryOf(ctx context.Context) time.Duration {
-	hurry, _ := ctx.Value(hurryKey{}).(time.Duration)
+func hurryOf(ctx context.Context) time.Time {
+	hurry, _ := ctx.Value(hurryKey{}).(time.Time)
 	return hurry
 }
 

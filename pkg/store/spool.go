@@ -62,11 +62,22 @@ func OpenSpool(ctx context.Context, dir string, sealer *secret.Sealer) (*Spool, 
 
 // Append implements audit.Spool.
 func (s *Spool) Append(ctx context.Context, decisions []audit.Decision, outcomes []audit.Outcome) ([]int64, error) {
+	return s.append(ctx, "", decisions, outcomes)
+}
+
+// AppendUnsettled implements audit.Spool.
+func (s *Spool) AppendUnsettled(
+	ctx context.Context, commit string, decisions []audit.Decision, outcomes []audit.Outcome,
+) ([]int64, error) {
+	return s.append(ctx, commit, decisions, outcomes)
+}
+
+func (s *Spool) append(ctx context.Context, commit string, decisions []audit.Decision, outcomes []audit.Outcome) ([]int64, error) {
 	// Outcomes of decisions that are on record already come through also when it is full: they are not more than those.
 	if held := s.own.held.Load(); len(decisions) > 0 && held+int64(len(decisions)) > s.limit {
 		return nil, fault.New(fault.Unavailable, "the spool is full: %d records wait for the database", held)
 	}
-	return s.own.append(ctx, decisions, outcomes)
+	return s.own.append(ctx, commit, decisions, outcomes)
 }
 
 // Held implements audit.Spool.
@@ -166,9 +177,14 @@ type spoolFile struct {
 	held    atomic.Int64
 }
 
-// spoolSchema is what a spool has beside the schema of a store: decisions that are merged, and whose outcomes may still come.
-const spoolSchema = `CREATE TABLE IF NOT EXISTS spool_merged (
-	tenant TEXT NOT NULL, number BIGINT NOT NULL, sequence BIGINT NOT NULL, PRIMARY KEY (tenant, number))`
+// What a spool has beside the schema of a store: decisions that are merged, and whose outcomes may still come; and decisions that
+// may be in the database already, by a commit that was not answered.
+const (
+	spoolMerged = `CREATE TABLE IF NOT EXISTS spool_merged (
+		tenant TEXT NOT NULL, number BIGINT NOT NULL, sequence BIGINT NOT NULL, PRIMARY KEY (tenant, number))`
+	spoolUnsettled = `CREATE TABLE IF NOT EXISTS spool_unsettled (
+		tenant TEXT NOT NULL, number BIGINT NOT NULL, commit_id TEXT NOT NULL, PRIMARY KEY (tenant, number))`
+)
 
 func openSpoolFile(ctx context.Context, dir, name string, sealer *secret.Sealer) (*spoolFile, error) {
 	f := &spoolFile{name: name, path: filepath.Join(dir, name+spoolExt)}
@@ -177,7 +193,11 @@ func openSpoolFile(ctx context.Context, dir, name string, sealer *secret.Sealer)
 		return nil, fmt.Errorf("spool: %w", err)
 	}
 	err = f.db.update(ctx, everyTenant, func(ctx context.Context, tx *tx) error {
-		_, err := tx.ExecContext(ctx, spoolSchema)
+		_, err := tx.ExecContext(ctx, spoolMerged)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, spoolUnsettled)
 		return err
 	})
 	if err == nil {
@@ -214,7 +234,7 @@ func (f *spoolFile) close() error {
 	return errors.Join(faults...)
 }
 
-func (f *spoolFile) append(ctx context.Context, decisions []audit.Decision, outcomes []audit.Outcome) ([]int64, error) {
+func (f *spoolFile) append(ctx context.Context, commit string, decisions []audit.Decision, outcomes []audit.Outcome) ([]int64, error) {
 	turned := make([]audit.Outcome, len(outcomes))
 	for i, o := range outcomes {
 		o.Sequence = -o.Sequence
@@ -222,15 +242,22 @@ func (f *spoolFile) append(ctx context.Context, decisions []audit.Decision, outc
 	}
 	f.writing.RLock()
 	defer f.writing.RUnlock()
-	numbers, err := f.db.Audit().Append(ctx, decisions, turned)
+	var also func(ctx context.Context, tx *tx, numbers []int64) error
+	if commit != "" {
+		also = func(ctx context.Context, tx *tx, numbers []int64) error {
+			return tx.leaveUnsettled(ctx, commit, decisions, numbers)
+		}
+	}
+	numbers, err := records{f.db}.append(ctx, "", decisions, turned, also)
 	if err != nil {
 		return nil, err
 	}
 	f.held.Add(int64(len(decisions) + len(outcomes)))
-	for i := range numbers {
-		numbers[i] = -numbers[i]
+	turnedNumbers := make([]int64, len(numbers))
+	for i, n := range numbers {
+		turnedNumbers[i] = -n
 	}
-	return numbers, nil
+	return turnedNumbers, nil
 }
 
 // merge moves up to one batch of each tenant's decisions, and outcomes whose decisions have been moved.
@@ -238,6 +265,9 @@ func (f *spoolFile) merge(ctx context.Context, into audit.Store, once audit.Merg
 	tenants, err := list(f.db.ask(ctx, everyTenant, `SELECT DISTINCT tenant FROM decisions ORDER BY tenant`),
 		func(r row) (t id.Tenant, err error) { return t, r.Scan(&t) })
 	if err != nil {
+		return false, err
+	}
+	if err := f.settle(ctx, once); err != nil {
 		return false, err
 	}
 	for _, tenant := range tenants {
@@ -261,8 +291,11 @@ func (f *spoolFile) merge(ctx context.Context, into audit.Store, once audit.Merg
 // the database had taken it, the database knows the name and how many of them it has.
 func (f *spoolFile) mergeDecisions(ctx context.Context, tenant id.Tenant, once audit.Merger) (more bool, err error) {
 	waiting, err := f.db.Audit().Decisions(ctx, tenant, 0, spoolBatch)
+	if err == nil {
+		waiting, more, err = f.settled(ctx, tenant, waiting)
+	}
 	if err != nil || len(waiting) == 0 {
-		return false, err
+		return more, err
 	}
 	numbers := make([]int64, len(waiting))
 	batch := slices.Clone(waiting)
@@ -278,14 +311,7 @@ func (f *spoolFile) mergeDecisions(ctx context.Context, tenant id.Tenant, once a
 	}
 	err = f.db.update(ctx, tenant, func(ctx context.Context, tx *tx) error {
 		for i, sequence := range sequences {
-			if _, err := tx.ExecContext(ctx, `DELETE FROM decisions WHERE tenant = $1 AND sequence = $2`, tenant, numbers[i]); err != nil {
-				return err
-			}
-			if batch[i].Effect != policy.Allow {
-				continue
-			}
-			_, err := tx.ExecContext(ctx, `INSERT INTO spool_merged (tenant, number, sequence) VALUES ($1, $2, $3)`, tenant, numbers[i], sequence)
-			if err != nil {
+			if err := tx.moved(ctx, batch[i], numbers[i], sequence); err != nil {
 				return err
 			}
 		}
@@ -295,7 +321,19 @@ func (f *spoolFile) mergeDecisions(ctx context.Context, tenant id.Tenant, once a
 		return false, err
 	}
 	f.held.Add(-int64(len(sequences)))
-	return len(waiting) == spoolBatch || len(sequences) < len(waiting), nil
+	return more || len(waiting) == spoolBatch || len(sequences) < len(waiting), nil
+}
+
+// moved takes a decision out that is in the database now, and notes its number there if an outcome may follow.
+func (t *tx) moved(ctx context.Context, d audit.Decision, number, sequence int64) error {
+	if _, err := t.ExecContext(ctx, `DELETE FROM decisions WHERE tenant = $1 AND sequence = $2`, d.Tenant, number); err != nil {
+		return err
+	}
+	if d.Effect != policy.Allow {
+		return nil
+	}
+	_, err := t.ExecContext(ctx, `INSERT INTO spool_merged (tenant, number, sequence) VALUES ($1, $2, $3)`, d.Tenant, number, sequence)
+	return err
 }
 
 // dueOutcomes are those that belong to a decision in the database, with its number there; 0 for one that belongs to none.

@@ -289,6 +289,21 @@ func (s *Server) Query(t testing.TB, database, text string) []string {
 	return found
 }
 
+// Exec runs a statement in a database of any server here, as the superuser.
+func Exec(t testing.TB, database, text string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, strings.Replace(database, "user="+role, "user=postgres", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	if _, err := conn.Exec(ctx, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // pid is the postmaster's.
 func (s *Server) pid() (int, error) {
 	text, err := os.ReadFile(filepath.Join(s.dir, "data", "postmaster.pid"))

@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
 	"net"
@@ -20,15 +21,16 @@ const maxMessage = 1 << 24
 type Relay struct {
 	server string // Unix socket
 
-	mu    sync.Mutex // guards what follows
-	armed bool
-	left  int  // messages that still pass
-	after bool // the last one passes too, and only its answer is lost
-	stay  bool // after the cut there is no way through
-	off   bool
-	seen  int
-	held  chan struct{}
-	delay time.Duration
+	mu     sync.Mutex // guards what follows
+	armed  bool
+	left   int  // messages that still pass
+	after  bool // the last one passes too, and only its answer is lost
+	stay   bool // after the cut there is no way through
+	off    bool
+	seen   int
+	held   chan struct{}
+	delay  time.Duration
+	needle []byte // in a transaction at whose commit to cut; nil: none
 }
 
 // Hold lets no message pass, or lets them go on, late ones too: a way to the server that swallows everything and says nothing.
@@ -114,6 +116,39 @@ func (r *Relay) CutOffAt(n int) {
 	r.stay = true
 }
 
+// CutOffCommitOf is CutOffAt the commit of the next transaction that sends the needle: once the server has the commit, or before.
+func (r *Relay) CutOffCommitOf(needle string, after bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.needle, r.after = []byte(needle), after
+}
+
+// Waits reports whether no transaction with the needle has come to its commit yet.
+func (r *Relay) Waits() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.needle != nil
+}
+
+// commits says of one message whether it is the commit at which to cut; carries is whether its transaction has sent the needle.
+func (r *Relay) commits(message []byte, carries *bool) (cut, pass bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.needle == nil || len(message) == 0:
+	case message[0] == 'Q' && bytes.Contains(message, []byte("COMMIT")):
+		if *carries {
+			r.needle, r.off = nil, true
+			return true, r.after
+		}
+	case message[0] == 'Q':
+		*carries = false
+	case bytes.Contains(message, r.needle):
+		*carries = true
+	}
+	return false, false
+}
+
 // Restore lets connections through again.
 func (r *Relay) Restore() {
 	r.mu.Lock()
@@ -165,6 +200,7 @@ func (r *Relay) relay(client *net.TCPConn) {
 		_, _ = io.Copy(client, server)
 		_ = client.Close()
 	}()
+	carries := false
 	header := 4 // the first message has a length and no type
 	for {
 		message, err := readMessage(client, header)
@@ -173,6 +209,9 @@ func (r *Relay) relay(client *net.TCPConn) {
 		}
 		r.wait()
 		pass, cut := r.next()
+		if at, through := r.commits(message, &carries); at {
+			pass, cut = through, true
+		}
 		if cut {
 			_ = client.SetLinger(0) // a reset, and nothing of the answer
 			_ = client.Close()

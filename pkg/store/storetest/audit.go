@@ -89,6 +89,13 @@ func testRecordsOnce(t *testing.T, s Stores) {
 	same(t, "on record", []string{"/a", "/c", "/a"}, gapless(t, s, maple))
 	_, err = s.Merger.AppendOnce(t.Context(), "", batch, nil)
 	wantCode(t, "a batch without a name", err, fault.Invalid)
+	never := decision(maple, "/never")
+	never.Request = "req_never"
+	for range 2 {
+		numbers, err := s.Merger.Took(t.Context(), "no-such-commit", []audit.Decision{never})
+		must(t, err)
+		same(t, "numbers by a commit that never was", []int64(nil), numbers)
+	}
 }
 
 // gapless reads every decision of a tenant and checks the numbers; it returns the paths in order.
