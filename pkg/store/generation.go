@@ -3,131 +3,56 @@ package store
 import (
 	"cmp"
 	"context"
-	"slices"
-	"sync"
 
 	"github.com/sallyport-dev/sallyport/pkg/enroll"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 )
 
-// generations issues numbers to all connectors that ask at a time in one transaction. When an edge restarts all of them do,
-// and a commit for each, which waits for the disk, would hold up the last for longer than it waits.
-type generations struct {
-	turn chan struct{} // held by the caller that writes, for the others too
-
-	mu    sync.Mutex // guards asked
-	asked []*issue
-}
-
-// manyAtOnce is how many are issued in one transaction at most, so that other writes get their turn.
-const manyAtOnce = 128
-
-// issue is one caller's question, and the answer once done is closed.
+// issue is a process that asks for its number, and the answer.
 type issue struct {
 	connector id.Connector
 	instance  string
 	run       enroll.Run
-	err       error
-	done      chan struct{}
 }
 
-func newGenerations() *generations { return &generations{turn: make(chan struct{}, 1)} }
-
-// take returns the questions that have waited longest.
-func (g *generations) take() []*issue {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	n := min(len(g.asked), manyAtOnce)
-	taken := slices.Clone(g.asked[:n])
-	g.asked = slices.Delete(g.asked, 0, n)
-	return taken
-}
-
-// withdraw reports whether nobody has taken the question yet, and nobody will.
-func (g *generations) withdraw(one *issue) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	at := slices.Index(g.asked, one)
-	if at < 0 {
-		return false
-	}
-	g.asked = slices.Delete(g.asked, at, at+1)
-	return true
-}
-
-func (i *issue) answered() bool {
-	select {
-	case <-i.done:
-		return true
-	default:
-		return false
-	}
-}
-
-// JoinRun appends nothing to the change log: no cache holds generations, and every opening of a link would wake them all.
+// JoinRun appends nothing to the change log: no cache holds generations, and every opening of a link would wake them all. Those who
+// ask at a time share a transaction: when an edge restarts all connectors do, and a commit for each would hold up the last for
+// longer than it waits.
 func (e enrolment) JoinRun(ctx context.Context, c id.Connector, instance string) (enroll.Run, error) {
-	g, mine := e.db.generations, &issue{connector: c, instance: instance, done: make(chan struct{})}
-	g.mu.Lock()
-	g.asked = append(g.asked, mine)
-	g.mu.Unlock()
-	var err error
-	select {
-	case <-mine.done:
-	case g.turn <- struct{}{}:
-		for err == nil && !mine.answered() {
-			err = e.issue(ctx)
-		}
-		<-g.turn
-	case <-ctx.Done():
-		err = waiting(ctx, ctx.Err())
-	}
-	if err != nil && g.withdraw(mine) {
+	answer, err := e.db.generations.ask(ctx, e.db, issue{connector: c, instance: instance})
+	if err != nil {
 		return enroll.Run{}, err
 	}
-	<-mine.done
-	return mine.run, mine.err
+	return answer.run, nil
 }
 
-// issue answers those who ask when the writer's turn has come. An error that none of them has been told is that of a caller
-// who did not get the turn. Two edges lock connectors in the same order, so that neither waits for the other for ever.
-func (e enrolment) issue(ctx context.Context) error {
-	var taken []*issue
-	err := e.db.update(ctx, everyTenant, func(ctx context.Context, tx *tx) error {
-		if taken == nil { // and not when the transaction begins again
-			taken = e.db.generations.take()
-			slices.SortStableFunc(taken, func(a, b *issue) int { return cmp.Compare(a.connector, b.connector) })
-		}
-		now, err := tx.clock(ctx)
-		if err != nil {
+// issueAll answers connectors.
+func issueAll(ctx context.Context, tx *tx, all []*question[issue]) error {
+	order(all, func(a, b issue) int { return cmp.Compare(a.connector, b.connector) })
+	now, err := tx.clock(ctx)
+	if err != nil {
+		return err
+	}
+	for _, one := range all {
+		if err := tx.issue(ctx, one, now); err != nil {
 			return err
 		}
-		for _, one := range taken {
-			if err := tx.issue(ctx, one, now); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	for _, one := range taken {
-		if err != nil {
-			one.run, one.err = enroll.Run{}, err
-		}
-		close(one.done)
 	}
-	return err
+	return nil
 }
 
 // issue answers one connector; its error is one that ends the transaction. The first statement locks the connector: of two
 // edges that one process reaches at once, the second sees the run that the first has made.
-func (t *tx) issue(ctx context.Context, one *issue, now int64) error {
-	one.run, one.err = enroll.Run{}, nil
+func (t *tx) issue(ctx context.Context, asked *question[issue], now int64) error {
+	one := &asked.of
+	one.run = enroll.Run{}
 	var tenant id.Tenant
 	var newest int64
 	err := t.QueryRowContext(ctx, `UPDATE connectors SET generation = generation
 		WHERE id = $1 AND revoked = 0 RETURNING tenant, generation`, one.connector).Scan(&tenant, &newest)
 	if missing(err) {
-		return t.unable(ctx, one)
+		return t.unable(ctx, asked)
 	}
 	if err != nil {
 		return err
@@ -147,15 +72,15 @@ func (t *tx) issue(ctx context.Context, one *issue, now int64) error {
 }
 
 // unable says why a connector gets no generation.
-func (t *tx) unable(ctx context.Context, one *issue) error {
-	_, err := scanConnector(t.QueryRowContext(ctx, selectConnector+`WHERE id = $1`, one.connector))
+func (t *tx) unable(ctx context.Context, asked *question[issue]) error {
+	_, err := scanConnector(t.QueryRowContext(ctx, selectConnector+`WHERE id = $1`, asked.of.connector))
 	switch {
 	case missing(err):
-		one.err = noConnector()
+		asked.err = noConnector()
 	case err != nil:
 		return err
 	default:
-		one.err = fault.New(fault.Denied, "connector %s is revoked", one.connector)
+		asked.err = fault.New(fault.Denied, "connector %s is revoked", asked.of.connector)
 	}
 	return nil
 }

@@ -16,20 +16,20 @@ func TestGenerationsShareATransaction(t *testing.T) {
 		run(t, db, `INSERT INTO connectors (tenant, id, site, public_key, created, revoked, frozen, generation)
 			VALUES ('maple', $1, 'main', '', 0, $2, '', 6)`, c, c == "con_revoked")
 	}
-	var all []*issue
+	var all []*question[issue]
 	for i, c := range []id.Connector{"con_a", "con_unknown", "con_revoked", "con_b", "con_a", "con_a"} {
-		all = append(all, &issue{connector: c, instance: "process " + strconv.Itoa(i%5), done: make(chan struct{})})
+		all = append(all, newQuestion(issue{connector: c, instance: "process " + strconv.Itoa(i%5)}))
 	}
 	db.generations.asked = append(db.generations.asked, all...)
-	if err := (enrolment{db}).issue(t.Context()); err != nil {
+	if err := db.generations.write(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
 	for i, want := range []uint64{7, 0, 0, 7, 8, 9} {
-		if !all[i].answered() || all[i].run.Generation != want || (all[i].err == nil) != (want != 0) {
-			t.Errorf("%s: generation %d, %v; want %d, with the first transaction", all[i].connector, all[i].run.Generation, all[i].err, want)
+		if !all[i].answered() || all[i].of.run.Generation != want || (all[i].err == nil) != (want != 0) {
+			t.Errorf("%s: generation %d, %v; want %d, with the first transaction", all[i].of.connector, all[i].of.run.Generation, all[i].err, want)
 		}
 	}
-	if all[5].run.Returns != 1 {
+	if all[5].of.run.Returns != 1 {
 		t.Error("a process that came back is not told apart")
 	}
 	if !fault.Is(all[1].err, fault.NotFound) || !fault.Is(all[2].err, fault.Denied) {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -82,19 +83,54 @@ func (s sessions) Sessions(ctx context.Context, tenant id.Tenant, now time.Time)
 		ORDER BY s.created DESC, s.id DESC`, tenant, millis(now)), scanSession)
 }
 
-// Touch fails with fault.Denied for a session that is over at seen.
+// touch is a session that is in use.
+type touch struct {
+	tenant  id.Tenant
+	session id.Session
+	seen    int64 // Unix milliseconds
+}
+
+// Touch fails with fault.Denied for a session that is over at seen. Those that come at a time share a transaction: everybody at work
+// is noted once a minute.
 func (s sessions) Touch(ctx context.Context, tenant id.Tenant, one id.Session, seen time.Time) error {
-	return s.db.update(ctx, tenant, func(ctx context.Context, tx *tx) error {
-		n, err := tx.affected(ctx, `UPDATE sessions SET last_seen = CASE WHEN last_seen < $3 THEN $3 ELSE last_seen END
-			WHERE tenant = $1 AND id = $2 AND `+sessionLives, tenant, one, millis(seen))
-		if err != nil || n == 1 {
-			return err
-		}
-		if _, err := foundSession(tx.QueryRowContext(ctx, selectSession, tenant, one)); err != nil {
-			return err
-		}
-		return fault.New(fault.Denied, "the session is over")
+	_, err := s.db.touches.ask(ctx, s.db, touch{tenant, one, millis(seen)})
+	return err
+}
+
+const touchSession = `UPDATE sessions SET last_seen = CASE WHEN last_seen < $3 THEN $3 ELSE last_seen END
+	WHERE tenant = $1 AND id = $2 AND ` + sessionLives + ` RETURNING id`
+
+func touchAll(ctx context.Context, tx *tx, all []*question[touch]) error {
+	order(all, func(a, b touch) int {
+		return cmp.Or(cmp.Compare(a.tenant, b.tenant), cmp.Compare(a.session, b.session))
 	})
+	rows := make([][]any, len(all))
+	for i, one := range all {
+		rows[i] = []any{one.of.tenant, one.of.session, one.of.seen}
+	}
+	var unmet []*question[touch]
+	err := tx.askEach(ctx, touchSession, rows, func(i int, r row) error {
+		var one string
+		err := r.Scan(&one)
+		if missing(err) {
+			unmet, err = append(unmet, all[i]), nil
+		}
+		return err
+	})
+	for _, one := range unmet {
+		if err != nil {
+			break
+		}
+		switch _, unknown := foundSession(tx.QueryRowContext(ctx, selectSession, one.of.tenant, one.of.session)); {
+		case fault.Is(unknown, fault.NotFound):
+			one.err = unknown
+		case unknown != nil:
+			err = unknown
+		default:
+			one.err = fault.New(fault.Denied, "the session is over")
+		}
+	}
+	return err
 }
 
 func (s sessions) Revoke(ctx context.Context, tenant id.Tenant, one id.Session, at time.Time) error {

@@ -64,7 +64,8 @@ type DB struct {
 	sealer *secret.Sealer
 	now    func() time.Time
 
-	generations *generations
+	generations *joint[issue]
+	touches     *joint[touch]
 	changed     atomic.Pointer[func()]
 	committed   atomic.Pointer[func([]change.Change)]
 	lock        *os.File // nil on PostgreSQL
@@ -74,7 +75,7 @@ type DB struct {
 // process has open or that others may read, a database in which acknowledged writes or the tenants' separation are not safe,
 // one of a newer version that this program cannot work with, and one that was sealed under another master.key.
 func Open(ctx context.Context, cfg Config, sealer *secret.Sealer) (*DB, error) {
-	db := &DB{use: cfg.use, sealer: sealer, now: cfg.Now, generations: newGenerations()}
+	db := &DB{use: cfg.use, sealer: sealer, now: cfg.Now, generations: newJoint(issueAll), touches: newJoint(touchAll)}
 	if db.now == nil {
 		db.now = time.Now
 	}
