@@ -126,3 +126,29 @@ func TestWhatMayHaveArrivedIsNotSentAgain(t *testing.T) {
 		})
 	}
 }
+
+// The browser's connection goes on after a request whose body nobody wanted.
+func TestAConnectionOutlivesABodyThatNobodyWanted(t *testing.T) {
+	url, hits := counting(t)
+	w := newWay(t, url, wayConfig{})
+	conn, answers := w.raw()
+	for range 3 {
+		w.noLink()
+		say(conn, "POST /oscar/save.do HTTP/1.1\r\nHost: %s\r\nContent-Length: 4\r\n\r\nnote", publicHost)
+		resp, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := errorCode(t, resp); got != wire.CodeTunnelDown {
+			t.Errorf("%d %s", resp.StatusCode, got)
+		}
+	}
+	say(conn, "POST /oscar/save.do HTTP/1.1\r\nHost: %s\r\nContent-Length: 4\r\n\r\nnote", publicHost)
+	resp, err := http.ReadResponse(answers, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK || hits.Load() != 1 {
+		t.Errorf("%s after %d requests", resp.Status, hits.Load())
+	}
+}

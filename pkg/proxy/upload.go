@@ -172,6 +172,30 @@ func (u *upload) end() {
 	for _, t := range u.tries {
 		u.await(t)
 	}
+	if u.r.ProtoMajor == 1 && !u.whole.Load() && u.r.Header.Get("Expect") == "" {
+		u.discard()
+	}
+}
+
+const (
+	// discardBytes is how much of a body that nobody wants is read, so that its connection can go on to another request.
+	discardBytes = 256 << 10
+	discardWait  = time.Second
+)
+
+// discard takes in the rest of a body. net/http does so by itself, but when an answer may leave before its request has come
+// (EnableFullDuplex) it does it too late: having found the end it watches the connection, trips over its own watch when it wants the
+// next request, and drops the connection with a panic. What is not in by then is therefore not to be read at all.
+func (u *upload) discard() {
+	if !u.over.Load() && u.r.Context().Err() == nil {
+		_ = u.control.Flush() // the answer does not wait for that
+		_ = u.control.SetReadDeadline(time.Now().Add(discardWait))
+		if _, err := io.CopyN(io.Discard, u.r.Body, discardBytes); err == io.EOF {
+			_ = u.control.SetReadDeadline(time.Time{})
+			return
+		}
+	}
+	_ = u.control.SetReadDeadline(time.Unix(1, 0))
 }
 
 func (u *upload) await(t *try) {
