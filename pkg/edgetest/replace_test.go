@@ -179,6 +179,35 @@ func TestNoRequestFailsWhileTwoConnectorsRestartInTurn(t *testing.T) {
 	})
 }
 
+// One of two connectors is killed, and comes back after a while: people go on at once with the other, wherever their session was.
+func TestPeopleGoOnWhenOneOfTwoConnectorsIsKilled(t *testing.T) {
+	w := restartWorld(t, false)
+	both := []*edgetest.Process{w.Connector, w.AddConnector()}
+	d := atWork(t, w)
+	for n, p := range both {
+		w.Wait("both to have a link for each lane", func() error {
+			if strings.Count(metrics(t, w), `sallyport_registry_links{transport="websocket"} 2`) == 0 {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+		p.Kill()
+		w.Wait("the edge to see a link break off", func() error {
+			if strings.Count(w.Edge.Log(), "a link broke off") <= n {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+		for i := range 20 {
+			if err := readOrWrite(d.Visitor, w, i, false); err != nil {
+				t.Fatalf("connector %d of 2 is gone: %v", n+1, err)
+			}
+		}
+		p.Start()
+		w.WaitReady(p)
+	}
+}
+
 func write(t *testing.T, file, text string) {
 	t.Helper()
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
