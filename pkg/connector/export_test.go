@@ -11,7 +11,8 @@ const (
 	TestLinger = 100 * time.Millisecond
 )
 
-// Hurry gives links up after testQuiet of low load, and TestLinger without work.
+// Hurry gives links up after testQuiet of low load, and TestLinger without work, and takes the path to an edge on this machine
+// for a line.
 func (c *Connector) Hurry() {
 	c.links.shrink = shrinking{fast: testQuiet, bulk: testQuiet, linger: TestLinger, warm: testQuiet, spread: testQuiet}
 }

@@ -148,7 +148,7 @@ func (l *lane) next(now time.Time) (wait time.Duration, surplus *held, revoked b
 	}
 	running := 0
 	for _, h := range l.serving {
-		running += h.demand()
+		running += h.demand(l.shrink.local)
 	}
 	longest := idle
 	if l.kind == tunnelv1.Lane_LANE_BULK && slices.ContainsFunc(l.serving, (*held).slow) {

@@ -17,7 +17,9 @@ const (
 	// fastLoad is how many exchanges a fast link is to run at most while another may be opened.
 	fastLoad = 4
 	// growEvery is the least time between two links that are opened for load.
-	growEvery  = 250 * time.Millisecond
+	growEvery = 250 * time.Millisecond
+	// local is the round trip of a path that is no line: no packet is lost there, and a second link is processor time for nothing.
+	local      = time.Millisecond
 	fastQuiet  = time.Minute
 	bulkQuiet  = 30 * time.Second
 	warmFor    = 10 * time.Minute
@@ -38,10 +40,12 @@ type shrinking struct {
 	// spread bounds for how long, after its fast lane is up again, a bulk lane that lost its links leaves the edge to those that
 	// have no link at all. The first exchange ends the wait.
 	spread time.Duration
+	// local is below which least round trip a path is no line.
+	local time.Duration
 }
 
 func defaultShrinking() shrinking {
-	return shrinking{fast: fastQuiet, bulk: bulkQuiet, linger: linger, warm: warmFor, spread: turnWithin}
+	return shrinking{fast: fastQuiet, bulk: bulkQuiet, linger: linger, warm: warmFor, spread: turnWithin, local: local}
 }
 
 // size decides how many links a lane is to have; step is a pure function of it and its arguments.
@@ -94,7 +98,7 @@ func (s *size) watch(running int) time.Duration {
 type work struct {
 	in  atomic.Int64 // streams of the edge: exchanges and bodies that it sends
 	out atomic.Int64 // bodies that this side sends
-	// woken is called when more has come than one link is for; it must not block.
+	// woken is called when one more has come than one link is for; it must not block.
 	woken func()
 	load  int64
 	// used is told of each exchange of the link; nil for nobody. It must not block.
@@ -109,7 +113,7 @@ func (w *work) exchange() {
 }
 
 func (w *work) begin(n *atomic.Int64) {
-	if n.Add(1) > w.load && w.woken != nil {
+	if n.Add(1) == w.load+1 && w.woken != nil {
 		w.woken()
 	}
 }
@@ -125,9 +129,14 @@ func (w *work) moving(delta int) {
 
 func (w *work) idle() bool { return w.in.Load() == 0 && w.out.Load() == 0 }
 
-// demand is what of a link's work other links would carry better. A TCP connection that is sent on with BBR is not slowed by a
-// lost packet, and needs no other one beside it.
-func (h *held) demand() int {
+// demand is what of a link's work other links would carry better: none on a path of a round trip below local. A TCP connection
+// that is sent on with BBR is not slowed by a lost packet, and needs no other one beside it.
+func (h *held) demand(local time.Duration) int {
+	if measured, ok := h.Link.Link.(tunnel.Measured); ok {
+		if least := measured.Path().Least; least > 0 && least < local {
+			return 0
+		}
+	}
 	if h.lane != tunnelv1.Lane_LANE_BULK {
 		return int(h.work.in.Load())
 	}

@@ -95,8 +95,44 @@ func TestBodiesSentWithBBRWantNoMoreLinks(t *testing.T) {
 		h := &held{lane: tunnelv1.Lane_LANE_BULK, Link: &controlclient.Link{Link: congested{name: c.ours}, BBR: c.theirs}}
 		h.work.in.Store(2)
 		h.work.out.Store(3)
-		if got := h.demand(); got != c.want {
+		if got := h.demand(local); got != c.want {
 			t.Errorf("%+v: %d", c, got)
 		}
+	}
+}
+
+// near is a link with a least round trip.
+type near struct {
+	tunnel.Link
+	least time.Duration
+}
+
+func (n near) Path() tunnel.Path { return tunnel.Path{Latest: time.Second, Least: n.least} }
+func (near) Probe()              {}
+
+// In the same building one link is enough, whatever runs on it; where the round trip is not known yet, load counts.
+func TestExchangesOnAPathThatIsNoLineWantNoMoreLinks(t *testing.T) {
+	for least, want := range map[time.Duration]int{0: 7, 80 * time.Microsecond: 0, local: 7, 40 * time.Millisecond: 7} {
+		h := &held{lane: tunnelv1.Lane_LANE_FAST, Link: &controlclient.Link{Link: near{least: least}}}
+		h.work.in.Store(7)
+		if got := h.demand(local); got != want {
+			t.Errorf("%v: %d", least, got)
+		}
+	}
+}
+
+// A lane is woken by the exchange that is one too many for a link, not by each one that comes on top of it.
+func TestLoadWakesOnce(t *testing.T) {
+	woken := 0
+	w := work{load: fastLoad, woken: func() { woken++ }}
+	for range 10 * fastLoad {
+		w.begin(&w.in)
+	}
+	if woken != 1 {
+		t.Errorf("woken %d times", woken)
+	}
+	w.in.Store(fastLoad)
+	if w.begin(&w.in); woken != 2 {
+		t.Errorf("woken %d times", woken)
 	}
 }
