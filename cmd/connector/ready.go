@@ -54,6 +54,9 @@ func printStatus(w io.Writer, s connector.Status, asJSON bool) {
 	if s.Ingress.Problem != "" {
 		fmt.Fprintf(w, "  newer rules were refused, and the ones before are in force: %s\n", s.Ingress.Problem)
 	}
+	if s.Config != "" {
+		fmt.Fprintf(w, "  configuration file: %s\n", s.Config)
+	}
 	for _, o := range s.Origins {
 		state := "answers"
 		if !o.Healthy {

@@ -18,6 +18,7 @@ type program struct {
 	configFile string
 	showConfig bool
 	shown      conf.Settings
+	given      map[string]string
 	// settings are the flags that are configuration keys; a command's own flag of the same name is none.
 	settings map[*pflag.Flag]bool
 }
@@ -64,13 +65,13 @@ func installedFile() string {
 
 // load reads the configuration: flags before environment before file before default.
 func (p *program) load(cmd *cobra.Command) error {
-	given := map[string]string{}
+	p.given = map[string]string{}
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if p.settings[f] {
-			given[f.Name] = f.Value.String()
+			p.given[f.Name] = f.Value.String()
 		}
 	})
-	settings, err := conf.Load(&p.config, conf.Options{File: p.configFile, Flags: given})
+	settings, err := conf.Load(&p.config, conf.Options{File: p.configFile, Flags: p.given})
 	if err != nil {
 		return &usageError{err}
 	}
@@ -80,6 +81,13 @@ func (p *program) load(cmd *cobra.Command) error {
 		return &exitError{0}
 	}
 	return nil
+}
+
+// reload reads the configuration as load did.
+func (p *program) reload() (connector.Config, error) {
+	fresh := *connector.Default()
+	_, err := conf.Load(&fresh, conf.Options{File: p.configFile, Flags: p.given})
+	return fresh, err
 }
 
 // grouping makes a command that only holds others say which of them it does not know.

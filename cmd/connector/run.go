@@ -48,9 +48,10 @@ func (p *program) runCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "run", Short: "Carry exchanges until asked to stop", Args: exactly(0),
 		Long: "Keeps a link to the edge up, whatever the network does, and carries exchanges to the origin.\n" +
-			"SIGTERM or Ctrl-C finishes what runs first; SIGHUP reads the ingress file again. Exit code 3: the enrolment was revoked.",
+			"SIGTERM or Ctrl-C finishes what runs first; SIGHUP reads configuration and ingress file again, which is\n" +
+			"also done when they change. Exit code 3: the enrolment was revoked.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			logger, err := log.New(os.Stderr, p.config.Log.Format, p.config.Log.Level)
+			logger, setLevel, err := log.NewAdjustable(os.Stderr, p.config.Log.Format, p.config.Log.Level)
 			if err != nil {
 				return &usageError{err}
 			}
@@ -65,6 +66,7 @@ func (p *program) runCommand() *cobra.Command {
 			if addr := c.StatusAddr(); addr != nil {
 				logger.Info("status served", zap.Stringer("loopback", addr))
 			}
+			c.Follow(connector.Source{File: p.configFile, Load: p.reload, SetLevel: setLevel})
 			defer service.OnSignal(syscall.SIGHUP, c.Reload)()
 			return c.Run(cmd.Context())
 		},

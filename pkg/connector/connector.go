@@ -11,11 +11,13 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/sallyport-dev/sallyport/pkg/build"
+	"github.com/sallyport-dev/sallyport/pkg/conf"
 	"github.com/sallyport-dev/sallyport/pkg/control/controlclient"
 	"github.com/sallyport-dev/sallyport/pkg/exchange"
 	"github.com/sallyport-dev/sallyport/pkg/ingress"
@@ -43,6 +45,8 @@ type Connector struct {
 	metrics  *metric.Registry
 	notify   *service.Notifier
 	started  time.Time
+	reloader *conf.Reloader[Config]
+	inForce  atomic.Pointer[Config] // cfg with what reloads have changed since the start
 
 	lock       *os.File // of the state directory; nil until Run, unless it was handed over, and where there is none
 	succession succession
@@ -68,6 +72,8 @@ func New(cfg Config) (*Connector, error) {
 		cfg: cfg, identity: identity, logger: logger, metrics: cfg.Metrics, notify: service.NewNotifier(), started: time.Now(), rules: rules,
 		owned: make(chan struct{}),
 	}
+	c.inForce.Store(&cfg)
+	c.reloader = c.newReloader()
 	c.passing, c.passOn = context.WithCancel(context.Background())
 	c.ingress = ingress.New(ingress.Config{Rules: rules.first, Logger: logger, Metrics: cfg.Metrics})
 	rules.attach(c.ingress.Swap)
@@ -102,10 +108,6 @@ func newInstance() string {
 	return hex.EncodeToString(instance)
 }
 
-// Reload reads the ingress file again, as it is also done by itself when the file changes. Bad rules change nothing; log,
-// metrics and /ready tell of them.
-func (c *Connector) Reload() { c.rules.reload() }
-
 // Identity says who this connector is.
 func (c *Connector) Identity() Identity { return c.identity }
 
@@ -130,12 +132,13 @@ func (c *Connector) Run(ctx context.Context) (err error) {
 	stopping := ctx
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	group := &run.Group{DrainTimeout: func() time.Duration { return c.cfg.DrainTimeout }}
+	group := &run.Group{DrainTimeout: func() time.Duration { return c.inForce.Load().DrainTimeout }}
 	if c.status != nil {
 		group.Add(run.Part{Name: "status", Run: c.serveStatus})
 	}
 	group.Add(run.Part{Name: "origin health", Run: c.watchOrigins})
 	group.Add(run.Part{Name: "ingress file", Run: c.rules.watch})
+	group.Add(run.Part{Name: "configuration", Run: c.reloader.Run})
 	group.Add(run.Part{Name: "links", Run: c.links.run, Drain: c.drain})
 	group.Add(run.Part{Name: "succession", Run: func(ctx context.Context) error { return c.succeed(ctx, stopping, leave) }})
 	group.Add(run.Part{Name: "service manager", Run: c.report})
@@ -157,7 +160,7 @@ func (c *Connector) drain(ctx context.Context) {
 	c.notify.Stopping()
 	c.logger.Info("connector drains", zap.Int("exchanges", c.gate.count()))
 	succeeded := c.passing.Err() != nil
-	c.links.leave(c.cfg.DrainTimeout, succeeded)
+	c.links.leave(c.inForce.Load().DrainTimeout, succeeded)
 	if left := c.gate.idle(ctx, func() bool { return succeeded && c.links.emptied() }); left > 0 {
 		c.logger.Warn("exchanges cut off after the drain", zap.Int("exchanges", left))
 	}

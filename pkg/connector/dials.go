@@ -71,6 +71,7 @@ func (e *edges) resume() {
 	for _, s := range e.all() {
 		for _, l := range s.lanes {
 			l.mu.Lock()
+			l.way++
 			l.renew = len(l.serving) > 0
 			l.mu.Unlock()
 			l.wake()

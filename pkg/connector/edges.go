@@ -37,11 +37,12 @@ const (
 // among those that may be tried.
 type edges struct {
 	shared
-	up     *prometheus.GaugeVec
-	waken  chan struct{}
-	target func(edge string) (tunnel.Target, error)
+	up    *prometheus.GaugeVec
+	waken chan struct{}
 
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex    // guards all below, and cfg, of which follow changes parts
+	own     tunnel.Target // the enrolment's edge
+	way     []byte        // Config.way of the links
 	list    []edgeAddress
 	changed time.Time // when the list was changed last
 	next    []edgeAddress
@@ -68,18 +69,21 @@ func newEdges(s shared) (*edges, error) {
 	}
 	e.attempts = s.cfg.Metrics.Counter("sallyport_link_attempts_total", "Attempts to open a link, by lane and outcome.", "lane", "result")
 	e.listed, e.shrink = e.learn, defaultShrinking()
-	own, err := s.cfg.Target(s.identity)
-	if err != nil {
+	e.way = s.cfg.way()
+	var err error
+	if e.own, err = s.cfg.Target(s.identity); err != nil {
 		return nil, err
-	}
-	e.target = func(edge string) (tunnel.Target, error) {
-		if edge == s.identity.Edge {
-			return own, nil
-		}
-		return s.cfg.target(s.identity, edge)
 	}
 	e.list = loadEdges(s.cfg.StateDir, s.logger)
 	return e, nil
+}
+
+// targetOf is how to reach an edge the way that cfg says; own is how to reach the enrolment's.
+func (e *edges) targetOf(cfg Config, own tunnel.Target, edge string) (tunnel.Target, error) {
+	if edge == e.identity.Edge {
+		return own, nil
+	}
+	return cfg.target(e.identity, edge)
 }
 
 // run keeps the links to the chosen edges until ctx ends (then they are closed and it returns nil) or one of the edges says
@@ -127,13 +131,16 @@ func (e *edges) keep(ctx context.Context, s *set) error {
 			return
 		case <-s.left:
 		}
-		s.leave(e.cfg.DrainTimeout, false)
+		e.mu.Lock()
+		within := e.cfg.DrainTimeout
+		e.mu.Unlock()
+		s.leave(within, false)
 		if len(s.status()) == 0 {
 			return
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(e.cfg.DrainTimeout):
+		case <-time.After(within):
 		}
 	})
 	err := s.run(ctx)
@@ -209,7 +216,7 @@ func (e *edges) find(url string) *set {
 }
 
 func (e *edges) start(url string, now time.Time, spawn func(*set)) *set {
-	target, err := e.target(url)
+	target, err := e.targetOf(e.cfg, e.own, url)
 	if err != nil {
 		e.logger.Error("edge cannot be dialled", zap.String("edge", url), zap.Error(err))
 		e.givenUp[url] = now

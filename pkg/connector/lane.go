@@ -30,6 +30,7 @@ func laneName(l tunnelv1.Lane) string {
 type held struct {
 	*controlclient.Link
 	lane  tunnelv1.Lane
+	way   int // lane.way when it was dialled
 	since time.Time
 	work  work
 	// draining is set when the edge or this side empties it: it serves what comes until it closes. Guarded by lane.mu.
@@ -51,14 +52,15 @@ func (h *held) trip() (took time.Duration, fresh bool) {
 //	   └─ wait ─┴──────────────┘
 type lane struct {
 	*links
-	kind  tunnelv1.Lane
-	dial  dialFunc
-	waken chan struct{}
-	// better dials over QUIC alone, for a lane that may have to make do with WebSocket; nil where there is no choice.
-	better  dialFunc
+	kind    tunnelv1.Lane
+	waken   chan struct{}
 	improve chan struct{}
 
-	mu      sync.Mutex // guards all below
+	mu   sync.Mutex // guards all below
+	dial dialFunc
+	// better dials over QUIC alone, for a lane that may have to make do with WebSocket; nil where there is no choice.
+	better  dialFunc
+	way     int // counts how often links had to be opened anew: by other dialers, or as another run
 	backoff tunnel.Backoff
 	size    size
 	shrink  shrinking
@@ -69,7 +71,7 @@ type lane struct {
 	asked   time.Time     // before which the edge asked not to dial
 	abort   func()        // gives up the dial that runs; nil while none does
 	revoked bool
-	renew   bool   // the next link takes the place of those of older generations
+	renew   bool   // the next link takes the place of those that were dialled before way was counted up
 	problem string // why the lane has no link; empty while it has
 
 	// wanted ends the wait of a bulk lane for its turn.
@@ -240,8 +242,9 @@ func (l *lane) attempt(ctx context.Context, serving *sync.WaitGroup) {
 	defer cancel()
 	l.mu.Lock()
 	l.abort = cancel
+	how, way := l.dial, l.way
 	l.mu.Unlock()
-	link, err := l.connect(dial, l.kind, l.dial)
+	link, err := l.connect(dial, l.kind, how)
 	l.mu.Lock()
 	l.abort = nil
 	l.mu.Unlock()
@@ -255,22 +258,22 @@ func (l *lane) attempt(ctx context.Context, serving *sync.WaitGroup) {
 		}
 		return
 	}
-	l.begin(ctx, link, serving)
+	l.begin(ctx, link, way, serving)
 }
 
 // begin serves a link that is up, in place of old ones if there are any.
-func (l *lane) begin(ctx context.Context, link *controlclient.Link, serving *sync.WaitGroup, old ...*held) {
+func (l *lane) begin(ctx context.Context, link *controlclient.Link, way int, serving *sync.WaitGroup, old ...*held) {
 	l.attempts.WithLabelValues(laneName(l.kind), "up").Inc()
-	h := &held{Link: link, lane: l.kind, since: time.Now(), work: work{woken: l.wake, load: int64(l.size.load)}}
+	h := &held{Link: link, lane: l.kind, way: way, since: time.Now(), work: work{woken: l.wake, load: int64(l.size.load)}}
 	if l.kind == tunnelv1.Lane_LANE_FAST {
 		h.work.used = l.want
 	}
 	l.logger.Info("link up", zap.String("lane", laneName(l.kind)), zap.String("transport", link.Info().Transport),
 		zap.Uint64("generation", link.Generation), zap.Duration("clock_offset", l.open.Clock.Offset()))
 	l.mu.Lock()
-	if l.renew {
+	if l.renew && way == l.way {
 		l.renew = false
-		old = append(old, slices.DeleteFunc(slices.Clone(l.serving), func(o *held) bool { return o.Generation >= h.Generation })...)
+		old = append(old, slices.DeleteFunc(slices.Clone(l.serving), func(o *held) bool { return o.way == way })...)
 	}
 	l.serving = append(l.serving, h)
 	l.problem = ""

@@ -74,6 +74,9 @@ func (l *links) explain() map[string]string {
 			}
 			out[laneName(lane.kind)] = why
 		}
+		if len(lane.serving) > 0 && lane.renew && lane.problem != "" {
+			out[laneName(lane.kind)] = "no link by the way that the configuration says now, those of before are kept: " + lane.problem
+		}
 		lane.mu.Unlock()
 	}
 	return out

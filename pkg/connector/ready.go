@@ -39,6 +39,8 @@ type Status struct {
 	Lanes map[string]string `json:"lanes,omitempty"`
 	// Ingress says where the rules come from, and what is wrong with newer ones.
 	Ingress IngressStatus `json:"ingress"`
+	// Config says what is wrong with a newer configuration, or which of its keys wait for a restart; empty when all is in force.
+	Config string `json:"config,omitempty"`
 	// UptimeSeconds is how long this process has run.
 	UptimeSeconds int64 `json:"uptimeSeconds"`
 }
@@ -69,7 +71,7 @@ type OriginStatus struct {
 // Status tells how the connector fares now. A round trip over the exchange path within the last 10 s is what counts as a link, an
 // answer within the origin's own check interval as an origin.
 func (c *Connector) Status() Status {
-	s := Status{ConnectorID: c.identity.Connector, Origins: []OriginStatus{}, UptimeSeconds: int64(time.Since(c.started).Seconds()), Ingress: c.rules.status()}
+	s := Status{ConnectorID: c.identity.Connector, Origins: []OriginStatus{}, UptimeSeconds: int64(time.Since(c.started).Seconds()), Ingress: c.rules.status(), Config: c.reloader.Status()}
 	for _, h := range c.ingress.Health() {
 		o := OriginStatus{
 			Name: h.Name, Origin: h.Origin, Healthy: h.Healthy, State: h.State, Circuit: h.Circuit, Problem: h.Problem,

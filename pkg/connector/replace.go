@@ -58,7 +58,10 @@ func (l *lane) gone(h *held, now time.Time) {
 
 // upgrade moves a lane that has to make do with WebSocket back to QUIC once UDP reaches the edge again.
 func (l *lane) upgrade(ctx context.Context, serving *sync.WaitGroup) {
-	if l.better == nil {
+	l.mu.Lock()
+	choice := l.better != nil
+	l.mu.Unlock()
+	if !choice {
 		return
 	}
 	for {
@@ -94,11 +97,14 @@ func (l *lane) second() (out []*held) {
 
 // move opens a link over QUIC and then replaces the old ones. That it cannot is no news, and costs no back-off: the lane has a link.
 func (l *lane) move(ctx context.Context, old []*held, serving *sync.WaitGroup) {
-	link, err := l.connect(ctx, l.kind, l.better)
+	l.mu.Lock()
+	how, way := l.better, l.way
+	l.mu.Unlock()
+	link, err := l.connect(ctx, l.kind, how)
 	if err != nil {
 		l.attempts.WithLabelValues(laneName(l.kind), "failed").Inc()
 		l.logger.Debug("QUIC does not reach the edge yet", zap.Error(err))
 		return
 	}
-	l.begin(ctx, link, serving, old...)
+	l.begin(ctx, link, way, serving, old...)
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/certs"
 	"github.com/sallyport-dev/sallyport/pkg/change"
 	"github.com/sallyport-dev/sallyport/pkg/cluster"
+	"github.com/sallyport-dev/sallyport/pkg/conf"
 	"github.com/sallyport-dev/sallyport/pkg/control/controlserver"
 	"github.com/sallyport-dev/sallyport/pkg/enroll"
 	"github.com/sallyport-dev/sallyport/pkg/guard"
@@ -99,7 +100,7 @@ type Edge struct {
 	mailer mail.Outlet
 	outbox *mail.Queue
 
-	reloader reloader
+	reloader *conf.Reloader[Config]
 	// inForce is the configuration with what a reload has changed since the start; config is what was started with.
 	inForce atomic.Pointer[Config]
 	telling sync.Mutex // held from the look at what connectors are told of edges until they are told
@@ -113,8 +114,7 @@ func New(ctx context.Context, config Config, logger *zap.Logger) (*Edge, error) 
 	e := &Edge{config: config, logger: logger, metrics: metric.New(), notifier: service.NewNotifier()}
 	e.inForce.Store(&config)
 	e.cut, e.cutNow = context.WithCancel(context.Background())
-	e.reloader.edge, e.reloader.running = e, config
-	e.reloader.results = e.metrics.Counter("sallyport_config_reload_total", "Times that the configuration was read again and had changed, by what became of it.", "result")
+	e.reloader = e.newReloader()
 	for _, step := range []func(context.Context) error{
 		e.askForPlace, e.openStore, e.openPort, e.openMail, e.assembleRevoker, e.assembleTunnel, e.assembleCluster, e.assembleRequests, e.follow,
 	} {

@@ -32,7 +32,7 @@ type readiness struct {
 
 // ready answers 200 when requests can be served.
 func (e *Edge) ready(w http.ResponseWriter, r *http.Request) {
-	answer := readiness{Status: "ready", Links: len(e.registry.Members("")), Hosts: e.routes.Load().Hosts(), Config: e.reloader.status()}
+	answer := readiness{Status: "ready", Links: len(e.registry.Members("")), Hosts: e.routes.Load().Hosts(), Config: e.reloader.Status()}
 	status := http.StatusOK
 	able, why := e.able(r.Context())
 	if answer.Reason = why; !able {

@@ -47,7 +47,7 @@ func (e *Edge) Run(ctx context.Context) error {
 		{Name: "revocations", Run: e.revoker.Run},
 		{Name: "housekeeping", Run: e.housekeeping},
 		{Name: "certificates", Run: e.certs.Run},
-		{Name: "configuration", Run: e.reloader.run},
+		{Name: "configuration", Run: e.reloader.Run},
 		{Name: "mail", Run: e.outbox.Run, Drain: e.outbox.Drain},
 		{Name: "administration", Run: func(ctx context.Context) error { return adminapi.New(e.admin(), e.logger).Serve(ctx, e.place.admin) }},
 		{Name: "loopback", Run: func(ctx context.Context) error {
