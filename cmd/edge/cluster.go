@@ -14,7 +14,8 @@ func (p *program) clusterCommand() *cobra.Command {
 	return noun("cluster", "The edges that share a store", &cobra.Command{
 		Use: "status", Short: "List all edges: how they are, what they hold, how far they are behind", Args: cobra.NoArgs,
 		Long: "List all edges as this one knows them, also while the database is away. HEARTBEAT is how long ago an edge last wrote that it lives,\n" +
-			"CHANGES how long ago it had read all of the change log when it did; PEER says whether this edge has a link to it.",
+			"CHANGES how long ago it had read all of the change log when it did. CLOCK says how far its machine's clock is from the database's, by\n" +
+			"which edges go; PEER whether this edge has a link to it.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			resp, err := p.client().ClusterStatus(cmd.Context(), &adminv1.ClusterStatusRequest{})
 			if err != nil {
@@ -24,7 +25,7 @@ func (p *program) clusterCommand() *cobra.Command {
 			for _, e := range resp.Edges {
 				rows = append(rows, edgeRow(resp, e))
 			}
-			err = p.show(cmd.OutOrStdout(), resp, "EDGE\tSTATE\tVERSION\tCONNECTORS\tLINKS\tLEASES\tWEIGHT\tHEARTBEAT\tCHANGES\tPEER\tADDRESS", rows,
+			err = p.show(cmd.OutOrStdout(), resp, "EDGE\tSTATE\tVERSION\tCONNECTORS\tLINKS\tLEASES\tWEIGHT\tHEARTBEAT\tCHANGES\tCLOCK\tPEER\tADDRESS", rows,
 				"this edge is alone: set store and cluster.listen to make it one of several")
 			if err == nil && p.output == "table" {
 				schema := "the store does not answer"
@@ -49,8 +50,20 @@ func edgeRow(resp *adminv1.ClusterStatusResponse, e *adminv1.ClusterEdge) []stri
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
 	return []string{
 		e.Id, e.State, e.Software, number(e.Connectors), number(e.Links), number(e.Leases), fmt.Sprintf("%d of %d", e.Weight, e.Share*10),
-		ago(e.HeartbeatAgeMs), ago(e.ChangeLagMs), peer, e.Address,
+		ago(e.HeartbeatAgeMs), ago(e.ChangeLagMs), clock(e.ClockAheadMs), peer, e.Address,
 	}
+}
+
+// clock says how far one is off.
+func clock(aheadMs int64) string {
+	off := (time.Duration(aheadMs) * time.Millisecond).Round(time.Second)
+	switch {
+	case off > 0:
+		return off.String() + " ahead"
+	case off < 0:
+		return (-off).String() + " behind"
+	}
+	return "right"
 }
 
 // ago is a time since, in words for a table.

@@ -21,7 +21,7 @@ func edgeMessage(e cluster.EdgeStatus) *adminv1.ClusterEdge {
 	return &adminv1.ClusterEdge{
 		Id: string(e.ID), State: e.State, Software: e.Software, Protocol: e.Protocol, Address: e.Address, Url: e.URL, Share: e.Share,
 		Weight: e.Weight, Connectors: int64(e.Connectors), Links: int64(e.Links), Leases: int64(e.Leases), ChangeLagMs: age(e.Lag),
-		HeartbeatAgeMs: age(e.Heartbeat), StartedMs: millis(e.Started), Linked: e.Linked,
+		HeartbeatAgeMs: age(e.Heartbeat), StartedMs: millis(e.Started), Linked: e.Linked, ClockAheadMs: e.Ahead.Milliseconds(),
 	}
 }
 

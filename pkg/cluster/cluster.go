@@ -46,6 +46,8 @@ type Peer struct {
 	Draining bool
 	// Lag is how far its copies were behind the change log when it last said so.
 	Lag time.Duration
+	// Ahead is how far its machine's clock is ahead of the database's, as it says itself over a peer link; 0 where they agree.
+	Ahead time.Duration
 	// Lapsed is set when it missed its heartbeats for LeaseLife. It may live all the same: cut off from the database only.
 	Lapsed bool
 }
@@ -71,7 +73,9 @@ type Announcement struct {
 	Version     int64
 	Full        bool
 	Draining    bool
-	Holdings    []Holding
+	// Ahead is how far the machine's clock is ahead of the database's.
+	Ahead    time.Duration
+	Holdings []Holding
 }
 
 // View is what the store knows of the edges.
@@ -126,6 +130,8 @@ type Store interface {
 	Beat(ctx context.Context, b Beat) error
 	// View returns all edges, lapsed ones for LapsedStay, with their leases unless the caller has them.
 	View(ctx context.Context, have map[id.Edge]Mark) (View, error)
+	// Time is what the clock says that all of this goes by.
+	Time(ctx context.Context) (time.Time, error)
 	// Leave drops an edge and its leases, unless there is a newer incarnation.
 	Leave(ctx context.Context, edge id.Edge, incarnation int64) error
 }

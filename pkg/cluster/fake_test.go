@@ -15,6 +15,8 @@ type table struct {
 	mu   sync.Mutex
 	rows map[id.Edge]*tableRow
 	away bool
+	// ahead is how far its clock is ahead of the machine's.
+	ahead time.Duration
 	// beats counts heartbeats, leases those written.
 	beats, leases int
 }
@@ -102,6 +104,15 @@ func (t *table) View(_ context.Context, have map[id.Edge]Mark) (v View, err erro
 		v.Edges = append(v.Edges, s)
 	}
 	return v, nil
+}
+
+func (t *table) Time(context.Context) (time.Time, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.away {
+		return time.Time{}, errAway
+	}
+	return time.Now().Add(t.ahead), nil
 }
 
 func (t *table) Leave(_ context.Context, edge id.Edge, incarnation int64) error {

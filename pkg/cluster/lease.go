@@ -30,6 +30,8 @@ type HeartConfig struct {
 	Registry *registry.Registry
 	// Self says who this edge is; the store sets Incarnation and Started, and Share says how much Weight is.
 	Self Peer
+	// Clock is set by the store's with each heartbeat; nil for one that nothing else goes by.
+	Clock *Clock
 	// Lag tells how far this edge's copies are behind the change log; nil for nothing.
 	Lag     func() time.Duration
 	Logger  *zap.Logger
@@ -41,23 +43,26 @@ type HeartConfig struct {
 type Heart struct {
 	cfg   HeartConfig
 	kick  chan struct{}
+	watch *watch
 	beats *prometheus.CounterVec
 	took  *prometheus.HistogramVec
 	edges *prometheus.GaugeVec
+
+	born time.Time
 
 	// Run's goroutine alone has these. displaced is set while another process has this edge's name.
 	entered, displaced, failing bool
 	leveled                     time.Time // when the weight was changed last
 
 	weight   atomic.Uint32
-	written  atomic.Int64 // when the last heartbeat was, Unix nanoseconds by this edge's clock; 0: never
+	written  atomic.Int64 // when the last heartbeat was, nanoseconds after born; 0: never
 	yielding atomic.Bool
 }
 
 // NewHeart returns a heart that does not beat yet.
 func NewHeart(cfg HeartConfig) *Heart {
 	h := &Heart{
-		cfg: cfg, kick: make(chan struct{}, 1),
+		cfg: cfg, kick: make(chan struct{}, 1), born: time.Now(),
 		beats: cfg.Metrics.Counter("sallyport_cluster_heartbeats_total", "Heartbeats of this edge in the store, by result.", "result"),
 		took:  cfg.Metrics.Histogram("sallyport_cluster_heartbeat_seconds", "How long writing a heartbeat and reading the other edges took.", []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}),
 		edges: cfg.Metrics.Gauge("sallyport_cluster_edges", "Other edges that this one knows, by state.", "state"),
@@ -65,6 +70,10 @@ func NewHeart(cfg HeartConfig) *Heart {
 	cfg.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "sallyport_cluster_heartbeat_age_seconds", Help: "How long ago the last heartbeat was written; it is 0 before the first.",
 	}, func() float64 { return h.Age().Seconds() }))
+	if h.cfg.Clock == nil {
+		h.cfg.Clock = NewClock(nil)
+	}
+	h.watch = newWatch(h.cfg.Clock, cfg.Logger, cfg.Metrics)
 	h.cfg.Self.Share = cmp.Or(cfg.Self.Share, DefaultWeight)
 	h.cfg.Self.Weight = h.cfg.Self.Share * unit
 	h.weight.Store(h.cfg.Self.Weight)
@@ -107,7 +116,7 @@ func (h *Heart) Age() time.Duration {
 	if at == 0 {
 		return 0
 	}
-	return max(time.Since(time.Unix(0, at)), 0)
+	return time.Since(h.born) - time.Duration(at)
 }
 
 // take tells the members, and through them the peers, what has changed.
@@ -174,7 +183,7 @@ func (h *Heart) write(ctx context.Context) error {
 		h.cfg.Members.unwritten(beat)
 		return err
 	}
-	h.written.Store(time.Now().UnixNano())
+	h.written.Store(max(int64(time.Since(h.born)), 1))
 	return nil
 }
 
@@ -182,6 +191,11 @@ var displacedError = fault.New(fault.Conflict, "another process runs as this edg
 
 // read takes the view of the store, and finds out what a conflict meant: a newer incarnation, or that the row was dropped.
 func (h *Heart) read(ctx context.Context) error {
+	if err := h.cfg.Clock.Measure(ctx, h.cfg.Store.Time); err != nil {
+		return err
+	}
+	h.watch.look()
+	h.cfg.Members.clock(h.cfg.Clock.Ahead())
 	view, err := h.cfg.Store.View(ctx, h.cfg.Members.marks())
 	if err != nil {
 		return err

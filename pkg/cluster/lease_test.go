@@ -27,9 +27,14 @@ type node struct {
 
 func start(t *testing.T, store Store, name id.Edge) *node {
 	t.Helper()
+	return startLogging(t, store, name, zap.NewNop())
+}
+
+func startLogging(t *testing.T, store Store, name id.Edge, logger *zap.Logger) *node {
+	t.Helper()
 	n := &node{Members: NewMembers(name), registry: registry.New(registry.Config{Presence: true})}
 	n.heart = NewHeart(HeartConfig{
-		Store: store, Members: n.Members, Registry: n.registry, Logger: zap.NewNop(), Metrics: metric.New(),
+		Store: store, Members: n.Members, Registry: n.registry, Logger: logger, Metrics: metric.New(),
 		Self: Peer{ID: name, URL: "https://" + string(name) + ".example", Weight: 1},
 	})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -47,6 +47,8 @@ type other struct {
 	version int64
 	// gap is set when an announcement was missed: the next full one, or the database, puts it right.
 	gap bool
+	// ahead is how far its machine's clock is ahead of the database's, as it said itself.
+	ahead time.Duration
 	// linked is set while there is a peer link: then it lives, whatever the database says.
 	linked bool
 	held   map[holdingKey]Holding
@@ -59,6 +61,7 @@ type own struct {
 	incarnation int64
 	version     int64
 	draining    bool
+	ahead       time.Duration
 	held        map[holdingKey]Holding
 	// unsaved are those that the database has not been told of; all, that it is to forget what it was told before.
 	unsaved map[holdingKey]struct{}
@@ -102,6 +105,7 @@ func (m *Members) Peer(edge id.Edge) (Peer, bool) {
 
 func (o *other) peer() Peer {
 	p := o.Peer
+	p.Ahead = o.ahead
 	p.Lapsed = p.Lapsed && !o.linked
 	return p
 }
@@ -187,7 +191,8 @@ func (m *Members) Subscribe(f func(Announcement)) (stop func()) {
 // announcement is called under mu.
 func (m *Members) announcement(full bool, holdings []Holding) Announcement {
 	return Announcement{
-		Edge: m.self, Incarnation: m.own.incarnation, Version: m.own.version, Full: full, Draining: m.own.draining, Holdings: holdings,
+		Edge: m.self, Incarnation: m.own.incarnation, Version: m.own.version, Full: full, Draining: m.own.draining, Ahead: m.own.ahead,
+		Holdings: holdings,
 	}
 }
 
@@ -234,6 +239,17 @@ func (m *Members) drain(draining bool) {
 	defer m.mu.Unlock()
 	if m.own.draining != draining {
 		m.own.draining = draining
+		m.own.version++
+		m.tell(nil)
+	}
+}
+
+// clock says to the others how far this machine's clock is ahead; a second more or less is not worth a word.
+func (m *Members) clock(ahead time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if (m.own.ahead - ahead).Abs() >= agrees {
+		m.own.ahead = ahead
 		m.own.version++
 		m.tell(nil)
 	}

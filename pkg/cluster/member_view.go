@@ -51,6 +51,7 @@ func (m *Members) announced(a Announcement) []Holding {
 		return nil
 	}
 	o.Incarnation, o.version, o.Draining, o.gap = a.Incarnation, a.Version, a.Draining, o.gap && !a.Full
+	o.ahead = a.Ahead
 	if a.Full {
 		m.replace(o, a.Holdings)
 	} else {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -18,6 +19,9 @@ const maxID = 64
 // maxName bounds what a change names, bytes.
 const maxName = 320
 
+// maxAhead bounds how far a clock may be off, milliseconds: a hundred years.
+const maxAhead = 100 * 365 * 24 * 3600 * 1000
+
 // hearing puts the announcements of one peer together from their parts.
 type hearing struct {
 	edge id.Edge
@@ -28,6 +32,9 @@ type hearing struct {
 func (h *hearing) part(m *tunnelv1.PeerHoldings) (*Announcement, error) {
 	if h.a == nil {
 		h.a = &Announcement{Edge: h.edge, Incarnation: m.GetIncarnation(), Version: m.GetVersion(), Full: m.GetFull(), Draining: m.GetDraining()}
+		if ms := m.GetClockAheadMs(); ms > -maxAhead && ms < maxAhead {
+			h.a.Ahead = time.Duration(ms) * time.Millisecond
+		}
 	}
 	a := h.a
 	switch {

@@ -102,6 +102,7 @@ func (l *peerLink) announce(a Announcement) {
 		n := min(len(a.Holdings), perMessage)
 		m := &tunnelv1.PeerHoldings{
 			Incarnation: a.Incarnation, Version: a.Version, Full: a.Full, Draining: a.Draining, More: n < len(a.Holdings),
+			ClockAheadMs: a.Ahead.Milliseconds(),
 		}
 		for _, h := range a.Holdings[:n] {
 			m.Holdings = append(m.Holdings, &tunnelv1.PeerHolding{

@@ -23,7 +23,7 @@ type EdgeStatus struct {
 // Status lists all edges as this one knows them, itself first. It asks nobody, so that it answers with the database away too.
 func (h *Heart) Status(context.Context) (self id.Edge, edges []EdgeStatus, err error) {
 	mine := EdgeStatus{Peer: h.Self(), Heartbeat: -1}
-	mine.State = mine.Peer.State()
+	mine.State, mine.Ahead = mine.Peer.State(), h.cfg.Clock.Ahead()
 	if h.written.Load() != 0 {
 		mine.Heartbeat = h.Age()
 	}

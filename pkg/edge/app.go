@@ -70,7 +70,7 @@ func (e *Edge) overtaken(r *http.Request, v *visit, grant access.Grant) {
 	if grant.Sequence == 0 || grant.Decision.Effect != policy.Allow {
 		return
 	}
-	o := audit.Outcome{Tenant: v.door.Tenant.ID, Sequence: grant.Sequence, Time: time.Now(), Status: http.StatusForbidden, Error: wire.CodeRevoked}
+	o := audit.Outcome{Tenant: v.door.Tenant.ID, Sequence: grant.Sequence, Time: e.clock.Now(), Status: http.StatusForbidden, Error: wire.CodeRevoked}
 	if r.Context().Err() != nil {
 		o.Status, o.Error = 0, wire.CodeClientAbort
 	}
@@ -107,7 +107,7 @@ func (e *Edge) carry(w http.ResponseWriter, r *http.Request, v *visit, target ur
 		Stick: stick(who),
 		Conclude: func(result proxy.Result) {
 			e.recorder.Conclude(audit.Outcome{
-				Tenant: v.door.Tenant.ID, Sequence: grant.Sequence, Time: time.Now(), Status: result.Status, BytesIn: result.BytesIn,
+				Tenant: v.door.Tenant.ID, Sequence: grant.Sequence, Time: e.clock.Now(), Status: result.Status, BytesIn: result.BytesIn,
 				BytesOut: result.BytesOut, Duration: time.Since(began), Error: outcomeError(r.Context(), grant.Lease.Context(), result),
 			})
 		},

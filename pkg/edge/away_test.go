@@ -19,6 +19,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/pkg/adminapi"
 	"github.com/sallyport-dev/sallyport/pkg/audit"
+	"github.com/sallyport-dev/sallyport/pkg/cluster"
 	"github.com/sallyport-dev/sallyport/pkg/exchange"
 	"github.com/sallyport-dev/sallyport/pkg/exchange/exchangetest"
 	"github.com/sallyport-dev/sallyport/pkg/id"
@@ -44,12 +45,13 @@ type node struct {
 	way    *pgtest.Relay
 	client *http.Client
 	stop   func()
+	wall   func() time.Time // the machine's clock, nil for this one's
 }
 
 // start runs the node's edge, or a new one in its place.
 func (n *node) start(c Config) {
 	n.t.Helper()
-	e, err := New(n.t.Context(), c, zap.NewNop())
+	e, err := assemble(n.t.Context(), c, zap.NewNop(), cluster.NewClock(n.wall))
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -58,6 +60,14 @@ func (n *node) start(c Config) {
 
 // nodes are edges of one cluster, of which the first has the link of a clinic's connector.
 func nodes(t *testing.T, database string, change func(i int, c *Config)) (east, west *node) {
+	t.Helper()
+	east, west = nodesBy(t, database, [2]func() time.Time{}, change)
+	east.connector()
+	return east, west
+}
+
+// nodesBy are edges whose machines' clocks are these, without a connector.
+func nodesBy(t *testing.T, database string, clocks [2]func() time.Time, change func(i int, c *Config)) (east, west *node) {
 	t.Helper()
 	var all [2]*node
 	var first Config
@@ -78,11 +88,11 @@ func nodes(t *testing.T, database string, change func(i int, c *Config)) (east, 
 		if _, err := Init(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
+		n.wall = clocks[i]
 		n.start(c)
 		all[i] = n
 		if i == 0 {
 			n.clinic()
-			n.connector()
 		}
 	}
 	return all[0], all[1]
@@ -188,13 +198,18 @@ func (n *node) signIn() (id.Session, string) {
 		Tenant: "maple", ID: id.NewSession(), User: doctor, Methods: []string{"otp"}, Created: now, LastSeen: now,
 		Expires: now.Add(session.DefaultAbsolute), IdleFor: session.DefaultIdle,
 	}
+	n.keep(s, value)
+	return s.ID, value
+}
+
+func (n *node) keep(s session.Session, value string) {
+	n.t.Helper()
 	err := n.store.Sessions().CreateSession(n.t.Context(), s, session.Reference{
-		Tenant: "maple", Hash: secret.Hash(value), Session: s.ID, Host: oscarHost, Created: now,
+		Tenant: s.Tenant, Hash: secret.Hash(value), Session: s.ID, Host: oscarHost, Created: s.Created,
 	})
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	return s.ID, value
 }
 
 // answered is what a browser got.

@@ -30,7 +30,7 @@ func (e *Edge) assembleCluster(ctx context.Context) error {
 	}
 	e.members = cluster.NewMembers(name)
 	e.heart = cluster.NewHeart(cluster.HeartConfig{
-		Store: e.store.Cluster(), Members: e.members, Registry: e.registry, Lag: e.behind, Logger: e.logger, Metrics: e.metrics,
+		Store: e.store.Cluster(), Members: e.members, Registry: e.registry, Clock: e.clock, Lag: e.behind, Logger: e.logger, Metrics: e.metrics,
 		Self: cluster.Peer{
 			ID: name, Address: address, URL: e.url(), Share: c.Weight, Software: build.Version(), Protocol: wire.Version,
 		},
@@ -56,7 +56,7 @@ func (e *Edge) assemblePeers(ctx context.Context, name id.Edge) error {
 	}
 	e.peers, err = cluster.NewPeers(ctx, cluster.PeersConfig{
 		Members: e.members, Authority: e.store.Authority(), Socket: e.place.peers.udp, ConnectionID: e.place.peers.udp.Epoch().ConnectionID,
-		ResetKey: (*[32]byte)(reset), Local: e.registry, Changed: e.revoker.Heard, Pending: e.revoker.Pending, Logger: e.logger, Metrics: e.metrics,
+		ResetKey: (*[32]byte)(reset), Local: e.registry, Changed: e.revoker.Heard, Pending: e.revoker.Pending, Now: e.clock.Now, Logger: e.logger, Metrics: e.metrics,
 	})
 	return err
 }

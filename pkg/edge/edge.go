@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -48,6 +47,7 @@ type Edge struct {
 	logger *zap.Logger
 
 	// What is kept, and who follows it.
+	clock    *cluster.Clock
 	sealer   *secret.Sealer
 	store    *store.DB
 	follower *change.Follower
@@ -111,7 +111,11 @@ func (e *Edge) current() *Config { return e.inForce.Load() }
 
 // New opens the store and the sockets and assembles everything; nothing is served before Run. ctx bounds New alone.
 func New(ctx context.Context, config Config, logger *zap.Logger) (*Edge, error) {
-	e := &Edge{config: config, logger: logger, metrics: metric.New(), notifier: service.NewNotifier()}
+	return assemble(ctx, config, logger, cluster.NewClock(nil))
+}
+
+func assemble(ctx context.Context, config Config, logger *zap.Logger, clock *cluster.Clock) (*Edge, error) {
+	e := &Edge{config: config, logger: logger, clock: clock, metrics: metric.New(), notifier: service.NewNotifier()}
 	e.inForce.Store(&config)
 	e.cut, e.cutNow = context.WithCancel(context.Background())
 	e.reloader = e.newReloader()
@@ -147,12 +151,17 @@ func (e *Edge) close(why error) error {
 func (e *Edge) Addr() net.Addr { return e.place.tcp.Addr() }
 
 func (e *Edge) openStore(ctx context.Context) (err error) {
-	if e.store, e.sealer, err = openStore(ctx, e.config, e.place.lock()); err != nil {
+	if e.store, e.sealer, err = openStore(ctx, e.config, e.place.lock(), e.clock.Now); err != nil {
 		return err
+	}
+	if e.store.Shared() && e.config.Cluster.Enabled() { // before anything is issued
+		if err := e.clock.Measure(ctx, e.store.Cluster().Time); err != nil {
+			return err
+		}
 	}
 	e.follower = change.NewFollower(e.store.Changes(), 0, e.logger)
 	e.store.WhenChanged(e.follower.Kick)
-	if e.keyring, err = token.NewKeyring(ctx, e.store.Keys(), time.Now); err != nil {
+	if e.keyring, err = token.NewKeyring(ctx, e.store.Keys(), e.clock.Now); err != nil {
 		return fmt.Errorf("signing keys: %w", err)
 	}
 	// Before all others: what they verify again after a key was withdrawn must not be by the keys of before.
@@ -170,7 +179,7 @@ func (e *Edge) openStore(ctx context.Context) (err error) {
 }
 
 func (e *Edge) openPort(ctx context.Context) (err error) {
-	c := certs.Config{HostAllowed: e.routes.Known, Pairs: e.config.pairs(), Logger: e.logger, Metrics: e.metrics}
+	c := certs.Config{HostAllowed: e.routes.Known, Pairs: e.config.pairs(), Now: e.clock.Now, Logger: e.logger, Metrics: e.metrics}
 	if len(c.Pairs) == 0 {
 		c.LocalCA = e.config.localCA()
 	}
@@ -197,7 +206,7 @@ func (e *Edge) assembleTunnel(context.Context) error {
 	e.registry = registry.New(registry.Config{Alarm: e.freeze, Presence: e.config.Cluster.Enabled(), Logger: e.logger, Metrics: e.metrics})
 	e.enrolled = enroll.Remember(e.store.Enroll(), e.standsIn)
 	e.control = controlserver.New(controlserver.Config{
-		Keyring: e.keyring, Enroll: e.enrolled, Registry: e.registry, Ingress: e.store.Ingress(), Logger: e.logger, Metrics: e.metrics,
+		Keyring: e.keyring, Enroll: e.enrolled, Registry: e.registry, Ingress: e.store.Ingress(), Now: e.clock.Now, Logger: e.logger, Metrics: e.metrics,
 		Revoked: func(t id.Tenant, c id.Connector) bool { return e.revoker.Banned(t, change.Connector, string(c)) },
 	})
 	if err := e.control.SetEdges(e.config.edges()); err != nil {

@@ -39,7 +39,7 @@ func Init(ctx context.Context, c Config) (made []string, err error) {
 		made = append(made, "local CA     "+c.localCA()+"   (for trying out: browsers do not know it)")
 	}
 	fresh := c.Store == "" && missing(c.database())
-	db, _, err := openStore(ctx, c, nil)
+	db, _, err := openStore(ctx, c, nil, time.Now)
 	if err != nil {
 		if newKey && c.Store != "" { // it opens nothing, and would stand in the way of the right one
 			err = errors.Join(err, os.Remove(c.masterKey()))
@@ -65,7 +65,7 @@ func missing(path string) bool {
 	return errors.Is(err, os.ErrNotExist)
 }
 
-func openStore(ctx context.Context, c Config, lock *os.File) (*store.DB, *secret.Sealer, error) {
+func openStore(ctx context.Context, c Config, lock *os.File, now func() time.Time) (*store.DB, *secret.Sealer, error) {
 	if missing(c.masterKey()) {
 		return nil, nil, fmt.Errorf("%s is missing: run `edge init` on a new machine, or restore it from the back-up", c.masterKey())
 	}
@@ -77,7 +77,7 @@ func openStore(ctx context.Context, c Config, lock *os.File) (*store.DB, *secret
 	if err != nil {
 		return nil, nil, err
 	}
-	config.Lock = lock
+	config.Lock, config.Now = lock, now
 	db, err := store.Open(ctx, config, sealer)
 	return db, sealer, err
 }

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/access"
 	"github.com/sallyport-dev/sallyport/pkg/admin"
@@ -31,7 +30,7 @@ func (e *Edge) assembleRequests(context.Context) (err error) {
 	e.access = access.New(access.Config{
 		Keys: e.keyring, Sessions: e.store.Sessions(), Services: e.store.Services(), Users: e.store.Identity(),
 		Apps: e.store.Tenants(), Recorder: e.recorder, Follower: e.follower, Log: e.log(), Grace: e.config.Cluster.Grace,
-		Revoked: e.revoker.Banned, Logger: e.logger, Metrics: e.metrics,
+		Revoked: e.revoker.Banned, Now: e.clock.Now, Logger: e.logger, Metrics: e.metrics,
 	})
 	e.proxy = proxy.New(proxy.Config{Registry: e.picker(), Pages: e.pages, Logger: e.logger, Metrics: e.metrics})
 	e.port, e.tunnel = e.config.port(e.Addr()), e.tunnelHost()
@@ -43,10 +42,10 @@ func (e *Edge) assembleRequests(context.Context) (err error) {
 	}
 	e.altSvc = e.offerHTTP3(port)
 	e.login = login.New(login.Config{
-		Sessions: session.NewKeeper(heldSessions{e.store.Sessions(), e.revoker.Banned}, session.Limits{}, time.Now),
-		Codes:    emailotp.New(e.store.Codes(), e.store.Identity(), e.sealer, time.Now),
+		Sessions: session.NewKeeper(heldSessions{e.store.Sessions(), e.revoker.Banned}, session.Limits{}, e.clock.Now),
+		Codes:    emailotp.New(e.store.Codes(), e.store.Identity(), e.sealer, e.clock.Now),
 		Users:    e.store.Identity(), Sealer: e.sealer, Minter: e.keyring, Outbox: e.outbox, Pages: e.pages, Apps: e.store.Tenants(),
-		JWKS: func() []byte { return e.keyring.JWKS(token.Access, token.Origin) }, Port: port, RequestID: requestID, Away: e.away,
+		JWKS: func() []byte { return e.keyring.JWKS(token.Access, token.Origin) }, Port: port, RequestID: requestID, Away: e.away, Now: e.clock.Now,
 		End: e.signOut, Known: e.access.SessionOf,
 		Logger: e.logger, Metrics: e.metrics,
 	})
@@ -106,8 +105,8 @@ func (e *Edge) admin() *admin.Service {
 	}
 	return admin.New(admin.Config{
 		Tenants: e.store.Tenants(), Identity: e.store.Identity(), Sessions: e.store.Sessions(), Tokens: e.store.Services(),
-		Connectors: e.store.Enroll(), Inviter: enroll.NewService(e.store.Enroll(), time.Now), Minter: e.keyring, Rotator: e.keyring, Revoker: e.revoker, Texts: mail.English(),
+		Connectors: e.store.Enroll(), Inviter: enroll.NewService(e.store.Enroll(), e.clock.Now), Minter: e.keyring, Rotator: e.keyring, Revoker: e.revoker, Texts: mail.English(),
 		Links: e.registry, Rules: e.store.Ingress(), Running: e.control, Edges: edges, Schema: e.store.Schema, EdgeHost: e.config.Host, EdgeURL: e.url(), Port: port,
-		CAPin: func() string { return e.certs.Pin(e.config.Host) }, Mail: &e.mailer, Logger: e.logger,
+		CAPin: func() string { return e.certs.Pin(e.config.Host) }, Mail: &e.mailer, Now: e.clock.Now, Logger: e.logger,
 	})
 }

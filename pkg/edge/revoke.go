@@ -23,7 +23,7 @@ import (
 // assembleRevoker makes revocations take effect beside the change log: at the other edges, and while the store is away.
 func (e *Edge) assembleRevoker(context.Context) (err error) {
 	e.revoker, err = cluster.NewRevoker(cluster.RevokerConfig{
-		Path: filepath.Join(e.config.StateDir, "revocations.pending"), Sealer: e.sealer, Store: revocations{e.store},
+		Path: filepath.Join(e.config.StateDir, "revocations.pending"), Sealer: e.sealer, Store: revocations{e.store, e.clock.Now},
 		Enforce: e.enforce, Kick: e.follower.Kick, Logger: e.logger, Metrics: e.metrics,
 		Tell: func(changes []change.Change) int {
 			if e.peers == nil {
@@ -78,7 +78,7 @@ func (e *Edge) signOut(ctx context.Context, t id.Tenant, s id.Session) error {
 		_, err := e.revoker.Revoke(ctx, c)
 		return err
 	}
-	_, _, err := e.revoker.Ensure(ctx, c, func(ctx context.Context) error { return e.store.Sessions().Revoke(ctx, t, s, time.Now()) })
+	_, _, err := e.revoker.Ensure(ctx, c, func(ctx context.Context) error { return e.store.Sessions().Revoke(ctx, t, s, e.clock.Now()) })
 	return err
 }
 
@@ -110,13 +110,16 @@ func (h heldSessions) held(s session.Session) session.Session {
 }
 
 // revocations writes them down in the store, by whatever noun they are of.
-type revocations struct{ db *store.DB }
+type revocations struct {
+	db  *store.DB
+	now func() time.Time
+}
 
 var _ cluster.RevokerStore = revocations{}
 
 // Revoke implements cluster.RevokerStore.
 func (r revocations) Revoke(ctx context.Context, c change.Change) error {
-	switch now := time.Now(); c.Kind {
+	switch now := r.now(); c.Kind {
 	case change.Session:
 		return r.db.Sessions().Revoke(ctx, c.Tenant, id.Session(c.ID), now)
 	case change.Token:

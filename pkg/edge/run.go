@@ -153,7 +153,7 @@ func (e *Edge) housekeeping(ctx context.Context) error {
 	tick := time.NewTicker(housekeepEvery)
 	defer tick.Stop()
 	for {
-		if err := errors.Join(e.store.Codes().Purge(ctx, time.Now()), e.keyring.Reload(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(e.store.Codes().Purge(ctx, e.clock.Now()), e.keyring.Reload(ctx)); err != nil && ctx.Err() == nil {
 			e.logger.Error("housekeeping failed", zap.Error(err))
 		}
 		select {

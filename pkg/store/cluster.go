@@ -131,6 +131,12 @@ func (e edges) holdings(ctx context.Context, edge id.Edge) ([]cluster.Holding, e
 	})
 }
 
+// Time implements cluster.Store.
+func (e edges) Time(ctx context.Context) (time.Time, error) {
+	now, err := e.db.clock(ctx)
+	return moment(now), err
+}
+
 // Leave drops the leases with the edge.
 func (e edges) Leave(ctx context.Context, edge id.Edge, incarnation int64) error {
 	return e.db.update(ctx, everyTenant, func(ctx context.Context, tx *tx) error {

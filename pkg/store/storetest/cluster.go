@@ -43,6 +43,9 @@ func testEdges(t *testing.T, s Stores) {
 		e.Software != "v1" || e.Protocol != 1 || e.Started.IsZero() || e.Incarnation != one || len(e.Holdings) != 0 {
 		t.Errorf("%+v", e)
 	}
+	if now, err := s.Cluster.Time(ctx); err != nil || now.Sub(view(t, s, nil)["one"].Started).Abs() > time.Minute {
+		t.Errorf("edges entered at %s, and now it is %s, %v", view(t, s, nil)["one"].Started, now, err)
+	}
 	a, b, c := held("one", maple, "con_a", 7, 2), held("one", birch, "con_a", 1, 1), held("one", maple, "con_b", 3, 1)
 	must(t, s.Cluster.Beat(ctx, cluster.Beat{
 		Edge: "one", Incarnation: one, Version: 4, Weight: 5, Connectors: 2, Links: 3, Draining: true, Lag: time.Second,

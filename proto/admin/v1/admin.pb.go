@@ -3819,7 +3819,9 @@ type ClusterEdge struct {
 	HeartbeatAgeMs int64 `protobuf:"varint,13,opt,name=heartbeat_age_ms,json=heartbeatAgeMs,proto3" json:"heartbeat_age_ms,omitempty"`
 	StartedMs      int64 `protobuf:"varint,14,opt,name=started_ms,json=startedMs,proto3" json:"started_ms,omitempty"`
 	// There is a peer link from the one that answers to this one.
-	Linked        bool `protobuf:"varint,15,opt,name=linked,proto3" json:"linked,omitempty"`
+	Linked bool `protobuf:"varint,15,opt,name=linked,proto3" json:"linked,omitempty"`
+	// How far its machine's clock is ahead of the database's, as far as the edge that answers knows; 0 where they agree.
+	ClockAheadMs  int64 `protobuf:"varint,16,opt,name=clock_ahead_ms,json=clockAheadMs,proto3" json:"clock_ahead_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3957,6 +3959,13 @@ func (x *ClusterEdge) GetLinked() bool {
 		return x.Linked
 	}
 	return false
+}
+
+func (x *ClusterEdge) GetClockAheadMs() int64 {
+	if x != nil {
+		return x.ClockAheadMs
+	}
+	return 0
 }
 
 // Revocation says how something that was revoked took effect.
@@ -4278,7 +4287,7 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x15ClusterStatusResponse\x12\x12\n" +
 	"\x04edge\x18\x01 \x01(\tR\x04edge\x12%\n" +
 	"\x0eschema_version\x18\x02 \x01(\x03R\rschemaVersion\x125\n" +
-	"\x05edges\x18\x03 \x03(\v2\x1f.sallyport.admin.v1.ClusterEdgeR\x05edges\"\x98\x03\n" +
+	"\x05edges\x18\x03 \x03(\v2\x1f.sallyport.admin.v1.ClusterEdgeR\x05edges\"\xbe\x03\n" +
 	"\vClusterEdge\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1a\n" +
@@ -4298,7 +4307,8 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x10heartbeat_age_ms\x18\r \x01(\x03R\x0eheartbeatAgeMs\x12\x1d\n" +
 	"\n" +
 	"started_ms\x18\x0e \x01(\x03R\tstartedMs\x12\x16\n" +
-	"\x06linked\x18\x0f \x01(\bR\x06linked\"<\n" +
+	"\x06linked\x18\x0f \x01(\bR\x06linked\x12$\n" +
+	"\x0eclock_ahead_ms\x18\x10 \x01(\x03R\fclockAheadMs\"<\n" +
 	"\n" +
 	"Revocation\x12\x18\n" +
 	"\apending\x18\x01 \x01(\bR\apending\x12\x14\n" +

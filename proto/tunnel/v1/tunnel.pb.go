@@ -2048,7 +2048,9 @@ type PeerHoldings struct {
 	// At most 1,000 in a message.
 	Holdings []*PeerHolding `protobuf:"bytes,5,rep,name=holdings,proto3" json:"holdings,omitempty"`
 	// The next message goes on with this version.
-	More          bool `protobuf:"varint,6,opt,name=more,proto3" json:"more,omitempty"`
+	More bool `protobuf:"varint,6,opt,name=more,proto3" json:"more,omitempty"`
+	// How far the sender's machine's clock is ahead of the database's, for operators only; 0 where they agree within a second.
+	ClockAheadMs  int64 `protobuf:"varint,7,opt,name=clock_ahead_ms,json=clockAheadMs,proto3" json:"clock_ahead_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2123,6 +2125,13 @@ func (x *PeerHoldings) GetMore() bool {
 		return x.More
 	}
 	return false
+}
+
+func (x *PeerHoldings) GetClockAheadMs() int64 {
+	if x != nil {
+		return x.ClockAheadMs
+	}
+	return 0
 }
 
 type PeerHolding struct {
@@ -2480,14 +2489,15 @@ const file_tunnel_v1_tunnel_proto_rawDesc = "" +
 	"\bfeatures\x18\x02 \x03(\tR\bfeatures\x12\x12\n" +
 	"\x04edge\x18\x03 \x01(\tR\x04edge\x12\x1a\n" +
 	"\binstance\x18\x04 \x01(\tR\binstance\x12\x1a\n" +
-	"\bsoftware\x18\x05 \x01(\tR\bsoftware\"\xcc\x01\n" +
+	"\bsoftware\x18\x05 \x01(\tR\bsoftware\"\xf2\x01\n" +
 	"\fPeerHoldings\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x03R\vincarnation\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x12\n" +
 	"\x04full\x18\x03 \x01(\bR\x04full\x12\x1a\n" +
 	"\bdraining\x18\x04 \x01(\bR\bdraining\x12<\n" +
 	"\bholdings\x18\x05 \x03(\v2 .sallyport.tunnel.v1.PeerHoldingR\bholdings\x12\x12\n" +
-	"\x04more\x18\x06 \x01(\bR\x04more\"\x8d\x01\n" +
+	"\x04more\x18\x06 \x01(\bR\x04more\x12$\n" +
+	"\x0eclock_ahead_ms\x18\a \x01(\x03R\fclockAheadMs\"\x8d\x01\n" +
 	"\vPeerHolding\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
 	"\x04site\x18\x02 \x01(\tR\x04site\x12\x1c\n" +
