@@ -63,6 +63,7 @@ func sections() []section {
 		{"record", "the record's share of that", (*bench).recordShare},
 		{"users", "a soak", (*bench).users},
 		{"hop", "what forwarding to another edge adds", (*bench).hop},
+		{"size", "2,000 connectors and 20,000 sessions on three edges", (*bench).size},
 		{"idle", "a thousand idle connectors", (*bench).idle},
 		{"restarts", "requests that fail while edge and connector are replaced", (*bench).restarts},
 		{"lossy100", "bulk and small requests on a fast line with loss", (*bench).fastLine},
