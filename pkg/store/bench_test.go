@@ -3,10 +3,13 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -86,6 +89,48 @@ func decideAll(b *testing.B, recorder *audit.Recorder, callers int) {
 		})
 	}
 	wg.Wait()
+}
+
+// BenchmarkDecideTogether is edges that record decisions of the same 10,000 clinics on one PostgreSQL, 256 at a time each: batches that
+// have a clinic in common wait for each other from its number to the commit.
+func BenchmarkDecideTogether(b *testing.B) {
+	for _, edges := range []int{1, 3} {
+		b.Run(fmt.Sprintf("%d edges", edges), func(b *testing.B) {
+			config := onPostgres(b)
+			ctx, cancel := context.WithCancel(b.Context())
+			var running, deciding sync.WaitGroup
+			var recorders []*audit.Recorder
+			for range edges {
+				r := audit.NewRecorder(openAs(b, config).Audit(), audit.RecorderConfig{}, zap.NewNop())
+				running.Go(func() { _ = r.Run(ctx) })
+				recorders = append(recorders, r)
+			}
+			b.ResetTimer()
+			var done atomic.Int64
+			for i := range 256 * edges {
+				deciding.Go(func() {
+					r := recorders[i%edges]
+					for done.Add(1) <= int64(b.N) {
+						d := audit.Decision{
+							Tenant: id.Tenant(fmt.Sprint("c", rand.N(10_000))), Request: id.NewRequest(), Time: time.Now(), App: "app_1", Site: "main",
+							Principal: policy.Principal{Kind: policy.UserPrincipal, ID: "usr_lee", Issuer: "sallyport"}, Session: "ses_1",
+							ClientIP: "192.0.2.7", Method: "GET", Host: "oscar.maple.example", Path: "/oscar/demographic.jsp", Effect: policy.Allow, Reason: "rule",
+						}
+						sequence, err := r.Decide(ctx, d)
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						r.Conclude(audit.Outcome{Tenant: d.Tenant, Sequence: sequence, Status: 200})
+					}
+				})
+			}
+			deciding.Wait()
+			b.StopTimer()
+			cancel()
+			running.Wait()
+		})
+	}
 }
 
 // syncCost is the median time of appending a page to a file and syncing it.
