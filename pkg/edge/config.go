@@ -12,6 +12,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/certs"
 	"github.com/sallyport-dev/sallyport/pkg/cluster"
 	"github.com/sallyport-dev/sallyport/pkg/control/controlserver"
+	"github.com/sallyport-dev/sallyport/pkg/guard"
 	"github.com/sallyport-dev/sallyport/pkg/log"
 	"github.com/sallyport-dev/sallyport/pkg/mail"
 	"github.com/sallyport-dev/sallyport/pkg/route"
@@ -58,8 +59,10 @@ type Config struct {
 	Drain        Drain         `conf:"drain"`
 	// Cluster is this edge's part among several on one store.
 	Cluster cluster.Config `conf:"cluster"`
-	Mail    mail.Config    `conf:"mail"`
-	Log     log.Config     `conf:"log"`
+	// Limits bound what this edge lets in at once; an edge with more connectors or browsers than most may need more connections.
+	Limits guard.LimitConfig `conf:"limits"`
+	Mail   mail.Config       `conf:"mail"`
+	Log    log.Config        `conf:"log"`
 }
 
 // Drain is how long what is under way may take when the edge stops or gives its place to a successor.
@@ -95,8 +98,8 @@ func Default() Config {
 	return Config{
 		StateDir: "/var/lib/sallyport-edge", Host: "edge.localhost", Listen: ":8443", QUIC: true, HTTP3: true, Loopback: "127.0.0.1:9465",
 		Drain:   Drain{Requests: 30 * time.Second, Upgraded: time.Hour},
-		Cluster: cluster.Default(),
-		Mail:    mail.Default(), Log: log.Default(),
+		Cluster: cluster.Default(), Limits: guard.DefaultLimits(),
+		Mail: mail.Default(), Log: log.Default(),
 	}
 }
 
@@ -127,6 +130,9 @@ func (c *Config) Validate() error {
 		faults = append(faults, fmt.Errorf("edges: %w", err))
 	}
 	if err := c.validateStore(); err != nil {
+		faults = append(faults, err)
+	}
+	if err := c.Limits.Validate(); err != nil {
 		faults = append(faults, err)
 	}
 	if c.Drain.Requests <= 0 || c.Drain.Upgraded <= 0 {

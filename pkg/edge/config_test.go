@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sallyport-dev/sallyport/pkg/guard"
 )
 
 func TestDefaultIsValid(t *testing.T) {
@@ -20,9 +22,10 @@ func TestValidateFindsEveryFaultAtOnce(t *testing.T) {
 		Host: "Edge.example:443", Listen: "443", PublicPort: -1, Loopback: "192.0.2.1:9465",
 		Certificates: []Certificate{{Cert: "a", Key: "b"}, {Cert: "a"}},
 		Edges:        []EdgeAddress{{URL: "http://edge.example"}},
+		Limits:       guard.LimitConfig{Connections: -1},
 	}
 	err := c.Validate()
-	for _, want := range []string{"host:", "listen:", "public_port:", "loopback:", "certificates[1]:", "edges: entry 1", "state_dir:"} {
+	for _, want := range []string{"host:", "listen:", "public_port:", "loopback:", "certificates[1]:", "edges: entry 1", "limits.connections: -1", "state_dir:"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is missing in\n%v", want, err)
 		}

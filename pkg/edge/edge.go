@@ -212,7 +212,7 @@ func (e *Edge) assembleTunnel(context.Context) error {
 	if err := e.control.SetEdges(e.config.edges()); err != nil {
 		return err
 	}
-	e.limits = guard.NewLimits(guard.DefaultLimits(), nil, e.metrics)
+	e.limits = guard.NewLimits(e.config.Limits, nil, e.metrics)
 	e.doors = newDoors(e.metrics)
 	var err error
 	if e.quic, err = e.listenQUIC(); err != nil {

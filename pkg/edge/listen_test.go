@@ -55,3 +55,23 @@ func TestOnlyTheEdgesNameIsServedOverQUIC(t *testing.T) {
 		}
 	}
 }
+
+// limits.connections is what an operator with many connectors raises.
+func TestConnectionsAreLimitedAsConfigured(t *testing.T) {
+	c := prepared(t)
+	c.Limits.Connections = 1
+	e := running(t, c)
+	first, err := net.Dial("tcp", e.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = first.Close() }()
+	if _, err := handshake(t, e, "edge.example"); err == nil {
+		t.Error("a second connection is taken")
+	}
+	_ = first.Close()
+	eventually(t, "the place to be free again", func() bool {
+		_, err := handshake(t, e, "edge.example")
+		return err == nil
+	})
+}

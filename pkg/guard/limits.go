@@ -1,6 +1,8 @@
 package guard
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -14,6 +16,8 @@ import (
 
 // LimitConfig bounds what is let in at once. Zero fields mean DefaultLimits.
 type LimitConfig struct {
+	// Connections is for TCP and for UDP each, of connectors and browsers together: a connector has one of each to an edge while it is
+	// idle. Each over TCP is an open file (LimitNOFILE), and takes some 100 KiB.
 	Connections          int `conf:"connections" help:"open connections of a listener"`
 	ConnectionsPerSource int `conf:"connections_per_source" help:"open connections of one address (IPv6: one /64)"`
 	InFlight             int `conf:"in_flight" help:"requests at work at once"`
@@ -33,6 +37,31 @@ func DefaultLimits() LimitConfig {
 		StrangerInFlight: 128, StrangerRate: 50, StrangerBurst: 400, Sources: 65_536,
 	}
 }
+
+// Validate finds every fault at once.
+func (c LimitConfig) Validate() error {
+	var faults []error
+	for _, f := range []struct {
+		key   string
+		value int
+	}{
+		{"connections", c.Connections},
+		{"connections_per_source", c.ConnectionsPerSource},
+		{"in_flight", c.InFlight},
+		{"per_tenant", c.PerTenant},
+		{"stranger_in_flight", c.StrangerInFlight},
+		{"stranger_rate", c.StrangerRate},
+		{"stranger_burst", c.StrangerBurst},
+		{"sources", c.Sources},
+	} {
+		if f.value < 0 || f.value > maxLimit {
+			faults = append(faults, fmt.Errorf("limits.%s: %d: use 1 to %d, or 0 for the default", f.key, f.value, maxLimit))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+const maxLimit = 1_000_000
 
 func (c LimitConfig) withDefaults() LimitConfig {
 	d := DefaultLimits()
