@@ -35,6 +35,8 @@ type Connector struct {
 	Revoked time.Time
 	// Frozen says why new links are refused although the key is good: a copied key, for one.
 	Frozen string
+	// Newest is the greatest generation that was issued to a process of it.
+	Newest uint64
 }
 
 // ReturnWindow is how long it is remembered that a process came back after another one had taken its place.
@@ -61,7 +63,8 @@ type Store interface {
 	// SetFrozen refuses new links of a connector, with the reason for the operator, until it is called with none.
 	SetFrozen(ctx context.Context, tenant id.Tenant, c id.Connector, why string) error
 	// JoinRun returns the run of a process: the one it has while it is the newest that any edge knows, else the next, with a
-	// generation greater than any before, also across restarts. An unknown connector is fault.NotFound, a revoked one
-	// fault.Denied.
-	JoinRun(ctx context.Context, c id.Connector, instance string) (Run, error)
+	// generation greater than any before, also across restarts. The process showed that it lives after newest was the newest (Connector);
+	// if another one has been given a number since, it may be dead by now: it gets none and counts as nothing (fault.Conflict). An
+	// unknown connector is fault.NotFound, a revoked one fault.Denied.
+	JoinRun(ctx context.Context, c id.Connector, instance string, newest uint64) (Run, error)
 }

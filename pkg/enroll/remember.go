@@ -54,13 +54,13 @@ func (r *Remembered) Connector(ctx context.Context, c id.Connector) (Connector, 
 }
 
 // JoinRun implements Store.
-func (r *Remembered) JoinRun(ctx context.Context, c id.Connector, instance string) (Run, error) {
+func (r *Remembered) JoinRun(ctx context.Context, c id.Connector, instance string, newest uint64) (Run, error) {
 	if r.away() {
 		if one, ok := r.recall(c); ok && one.instance == instance && instance != "" {
 			return one.run, nil
 		}
 	}
-	run, err := r.Store.JoinRun(ctx, c, instance)
+	run, err := r.Store.JoinRun(ctx, c, instance, newest)
 	if err == nil {
 		// That it came back was counted with this call; once is enough.
 		r.note(c, func(one *remembered) { one.instance, one.run = instance, Run{Generation: run.Generation} })

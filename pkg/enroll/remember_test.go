@@ -32,7 +32,7 @@ func (s *away) Connector(_ context.Context, c id.Connector) (enroll.Connector, e
 	return found, nil
 }
 
-func (s *away) JoinRun(context.Context, id.Connector, string) (enroll.Run, error) {
+func (s *away) JoinRun(context.Context, id.Connector, string, uint64) (enroll.Run, error) {
 	if s.gone {
 		return enroll.Run{}, errGone
 	}
@@ -50,11 +50,11 @@ func TestRemembered(t *testing.T) {
 		if _, err := known.Connector(ctx, c); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := known.JoinRun(ctx, c, "old"); err != nil {
+		if _, err := known.JoinRun(ctx, c, "old", 0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	first, err := known.JoinRun(ctx, "con_1", "process")
+	first, err := known.JoinRun(ctx, "con_1", "process", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,18 +62,18 @@ func TestRemembered(t *testing.T) {
 	if c, err := known.Connector(ctx, "con_1"); err != nil || c.Tenant != "maple" {
 		t.Errorf("a known one: %+v, %v", c, err)
 	}
-	if run, err := known.JoinRun(ctx, "con_1", "process"); err != nil || run.Generation != first.Generation || run.Returns != 0 {
+	if run, err := known.JoinRun(ctx, "con_1", "process", 0); err != nil || run.Generation != first.Generation || run.Returns != 0 {
 		t.Errorf("its process: %+v, %v; want generation %d", run, err, first.Generation)
 	}
 	for name, ask := range map[string]func() error{
-		"a former process": func() error { _, err := known.JoinRun(ctx, "con_1", "old"); return err },
-		"another process":  func() error { _, err := known.JoinRun(ctx, "con_1", "new"); return err },
-		"no process":       func() error { _, err := known.JoinRun(ctx, "con_3", ""); return err },
+		"a former process": func() error { _, err := known.JoinRun(ctx, "con_1", "old", 0); return err },
+		"another process":  func() error { _, err := known.JoinRun(ctx, "con_1", "new", 0); return err },
+		"no process":       func() error { _, err := known.JoinRun(ctx, "con_3", "", 0); return err },
 		"one never seen":   func() error { _, err := known.Connector(ctx, "con_3"); return err },
 		"one that is changed": func() error {
 			known.Forget("con_2")
 			_, err := known.Connector(ctx, "con_2")
-			_, err2 := known.JoinRun(ctx, "con_2", "old")
+			_, err2 := known.JoinRun(ctx, "con_2", "old", 0)
 			return errors.Join(err, err2)
 		},
 	} {

@@ -13,7 +13,7 @@ import (
 
 type enrolment struct{ db *DB }
 
-const selectConnector = `SELECT tenant, id, site, public_key, created, revoked, frozen FROM connectors `
+const selectConnector = `SELECT tenant, id, site, public_key, created, revoked, frozen, generation FROM connectors `
 
 // CreateInvite appends nothing to the change log: no cache holds invitations.
 func (e enrolment) CreateInvite(ctx context.Context, i enroll.Invite) error {
@@ -118,8 +118,9 @@ func (e enrolment) SetFrozen(ctx context.Context, tenant id.Tenant, c id.Connect
 
 func scanConnector(r row) (c enroll.Connector, err error) {
 	var key []byte
-	var created, revoked int64
-	err = r.Scan(&c.Tenant, &c.ID, &c.Site, &key, &created, &revoked, &c.Frozen)
+	var created, revoked, newest int64
+	err = r.Scan(&c.Tenant, &c.ID, &c.Site, &key, &created, &revoked, &c.Frozen, &newest)
+	c.Newest = uint64(newest)
 	c.PublicKey, c.Created, c.Revoked = key, moment(created), moment(revoked)
 	return c, err
 }

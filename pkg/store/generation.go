@@ -13,14 +13,15 @@ import (
 type issue struct {
 	connector id.Connector
 	instance  string
+	newest    uint64 // the newest number when the process showed that it lives, or before
 	run       enroll.Run
 }
 
 // JoinRun appends nothing to the change log: no cache holds generations, and every opening of a link would wake them all. Those who
 // ask at a time share a transaction: when an edge restarts all connectors do, and a commit for each would hold up the last for
 // longer than it waits.
-func (e enrolment) JoinRun(ctx context.Context, c id.Connector, instance string) (enroll.Run, error) {
-	answer, err := e.db.generations.ask(ctx, e.db, issue{connector: c, instance: instance})
+func (e enrolment) JoinRun(ctx context.Context, c id.Connector, instance string, newest uint64) (enroll.Run, error) {
+	answer, err := e.db.generations.ask(ctx, e.db, issue{connector: c, instance: instance, newest: newest})
 	if err != nil {
 		return enroll.Run{}, err
 	}
@@ -46,7 +47,7 @@ func issueAll(ctx context.Context, tx *tx, all []*question[issue]) error {
 // edges that one process reaches at once, the second sees the run that the first has made.
 func (t *tx) issue(ctx context.Context, asked *question[issue], now int64) error {
 	one := &asked.of
-	one.run = enroll.Run{}
+	one.run, asked.err = enroll.Run{}, nil
 	var tenant id.Tenant
 	var newest int64
 	err := t.QueryRowContext(ctx, `UPDATE connectors SET generation = generation
@@ -65,6 +66,10 @@ func (t *tx) issue(ctx context.Context, asked *question[issue], now int64) error
 	}
 	if last == newest && last != 0 {
 		one.run.Generation = uint64(last)
+		return nil
+	}
+	if uint64(newest) > one.newest {
+		asked.err = fault.New(fault.Conflict, "another process of connector %s has come in meanwhile", one.connector)
 		return nil
 	}
 	one.run.Generation = uint64(newest + 1)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"math"
 	"sync"
 	"testing"
 
@@ -21,7 +22,7 @@ func BenchmarkGenerationsAtOnce(b *testing.B) {
 		var all sync.WaitGroup
 		for i := range many {
 			all.Go(func() {
-				if _, err := db.Enroll().JoinRun(b.Context(), id.Connector(fmt.Sprint(i)), fmt.Sprint(process)); err != nil {
+				if _, err := db.Enroll().JoinRun(b.Context(), id.Connector(fmt.Sprint(i)), fmt.Sprint(process), math.MaxUint64); err != nil {
 					b.Error(err)
 				}
 			})

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"math"
 	"strconv"
 	"testing"
 
@@ -18,7 +19,7 @@ func TestGenerationsShareATransaction(t *testing.T) {
 	}
 	var all []*question[issue]
 	for i, c := range []id.Connector{"con_a", "con_unknown", "con_revoked", "con_b", "con_a", "con_a"} {
-		all = append(all, newQuestion(issue{connector: c, instance: "process " + strconv.Itoa(i%5)}))
+		all = append(all, newQuestion(issue{connector: c, instance: "process " + strconv.Itoa(i%5), newest: math.MaxUint64}))
 	}
 	db.generations.asked = append(db.generations.asked, all...)
 	if err := db.generations.write(t.Context(), db); err != nil {
@@ -43,7 +44,7 @@ func TestGenerationWaitIsBounded(t *testing.T) {
 	db.generations.turn <- struct{}{}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := (enrolment{db}).JoinRun(ctx, "con_a", "a"); err == nil {
+	if _, err := (enrolment{db}).JoinRun(ctx, "con_a", "a", math.MaxUint64); err == nil {
 		t.Fatal("a number for a caller that had gone")
 	}
 	if n := len(db.generations.take()); n != 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -118,7 +119,7 @@ func (a *attempts) work(ctx context.Context, t *testing.T, running *sync.WaitGro
 		}
 		running.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
-				run, err := db.Enroll().JoinRun(ctx, a.connector, fmt.Sprintf("process %d/%d", e, n))
+				run, err := db.Enroll().JoinRun(ctx, a.connector, fmt.Sprintf("process %d/%d", e, n), math.MaxUint64)
 				a.told(t, 1, err, func() bool {
 					twice := a.issued[run.Generation]
 					a.issued[run.Generation] = true

@@ -136,12 +136,14 @@ func (s *Server) greet(a *admission) error {
 }
 
 // prove answers with a nonce and checks the connector's proof over it. The store is asked before, and its answer judged after,
-// so that a stranger learns nothing from where it stops.
+// so that a stranger learns nothing from where it stops, and that who answers is known to have lived when no newer process had a
+// number than the store then said.
 func (s *Server) prove(ctx context.Context, a *admission) error {
 	exporter, err := a.link.Export(ExporterLabel, nil, proofBytes)
 	if err != nil {
 		return fmt.Errorf("exporter: %w", err)
 	}
+	known, errKnown := s.cfg.Enroll.Connector(ctx, a.connector.ID)
 	nonce := make([]byte, proofBytes)
 	_, _ = rand.Read(nonce) // never fails: it ends the process instead
 	err = a.control.send(&tunnelv1.Control{Message: &tunnelv1.Control_Hello{Hello: &tunnelv1.Hello{
@@ -154,12 +156,11 @@ func (s *Server) prove(ctx context.Context, a *admission) error {
 	if err != nil {
 		return err
 	}
-	known, err := s.cfg.Enroll.Connector(ctx, a.connector.ID)
-	if err != nil && !fault.Is(err, fault.NotFound) {
-		return &refusal{Reason: tunnel.Reason{Code: tunnel.ReasonGoodbye, Message: "the edge cannot look you up now", RetryAfter: 5 * time.Second}, cause: err}
+	if errKnown != nil && !fault.Is(errKnown, fault.NotFound) {
+		return &refusal{Reason: tunnel.Reason{Code: tunnel.ReasonGoodbye, Message: "the edge cannot look you up now", RetryAfter: 5 * time.Second}, cause: errKnown}
 	}
 	key := known.PublicKey
-	if err != nil {
+	if errKnown != nil {
 		key = s.decoy
 	}
 	if err := token.VerifyLinkProof(key, m.GetRegister().GetProof(), a.connector.ID, nonce, exporter); err != nil {
@@ -210,8 +211,11 @@ func (s *Server) register(ctx context.Context, a *admission) error {
 	c := a.connector
 	who := registry.Who{Tenant: c.Tenant, Site: c.Site, Connector: c.ID, Instance: a.hello.GetInstance()}
 	generation, err := s.cfg.Registry.Generation(ctx, who, func(ctx context.Context) (enroll.Run, error) {
-		return s.cfg.Enroll.JoinRun(ctx, c.ID, who.Instance)
+		return s.cfg.Enroll.JoinRun(ctx, c.ID, who.Instance, c.Newest)
 	})
+	if fault.Is(err, fault.Conflict) {
+		return &refusal{Reason: tunnel.Reason{Code: tunnel.ReasonGoodbye, Message: fault.Public(err), RetryAfter: time.Second}, cause: err}
+	}
 	if fault.Is(err, fault.Denied) {
 		return frozen(err)
 	}

@@ -209,6 +209,44 @@ func TestReplayedProofIsRefused(t *testing.T) {
 	})
 }
 
+// Another process of the connector gets its number while this one's proof is on its way: by the time that the edge has it, this one may
+// be dead and the other its successor. It gets no number and comes again, if it lives; then it does.
+func TestProcessThatMayBeDeadGetsNoNumber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		for round := range 2 {
+			dialed, accepted := memPair()
+			served := w.serve(t.Context(), accepted)
+			p := newPeer(t, dialed)
+			p.kind(wire.StreamControl)
+			_ = p.send(helloMessage(hello()))
+			m, err := p.read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if round == 0 {
+				if _, err := w.store.JoinRun(t.Context(), connectorID, "successor", 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			exporter, _ := dialed.Export(controlserver.ExporterLabel, nil, 32)
+			proof, _ := token.SignLinkProof(w.key, connectorID, m.GetHello().GetNonce(), exporter)
+			_ = p.send(registerMessage(proof))
+			if m, err = p.read(); err != nil {
+				t.Fatal(err)
+			}
+			if g := m.GetGoodbye(); round == 0 && (g.GetCode() != tunnel.ReasonGoodbye || g.GetRetryAfterMs() != 1000) {
+				t.Errorf("one that may be dead got %v", m)
+			}
+			if round == 1 && m.GetRegistered().GetGeneration() != 2 {
+				t.Errorf("one that lives got %v", m)
+			}
+			_ = dialed.Close(tunnel.Reason{Code: tunnel.ReasonGoodbye})
+			<-served
+		}
+	})
+}
+
 // TLS opened on the way: both sides see other keying material, and each refuses on its own.
 func TestInterceptedLinkIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -132,12 +132,17 @@ func (s *shelf) Connector(_ context.Context, c id.Connector) (enroll.Connector, 
 	if !ok {
 		return enroll.Connector{}, fault.New(fault.NotFound, "no such connector")
 	}
+	known.Newest = s.generation
 	return known, nil
 }
 
-func (s *shelf) JoinRun(_ context.Context, _ id.Connector, instance string) (enroll.Run, error) {
+func (s *shelf) JoinRun(_ context.Context, _ id.Connector, instance string, newest uint64) (enroll.Run, error) {
 	s.mu.Lock()
 	if s.newest != instance {
+		if s.generation > newest {
+			s.mu.Unlock()
+			return enroll.Run{}, fault.New(fault.Conflict, "another process has come in meanwhile")
+		}
 		s.generation++
 		s.newest = instance
 	}

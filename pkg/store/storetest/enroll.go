@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"math"
 	"sync"
 	"testing"
 	"time"
@@ -77,6 +78,9 @@ func testEnrolmentRace(t *testing.T, s Stores) {
 	}
 }
 
+// livesOn is what is known of a process that lives whatever others have come.
+const livesOn = math.MaxUint64
+
 func testGenerations(t *testing.T, s Stores) {
 	ctx := t.Context()
 	seedTenant(t, s, maple)
@@ -84,7 +88,7 @@ func testGenerations(t *testing.T, s Stores) {
 	var mu sync.Mutex
 	seen := make(map[uint64]bool)
 	race(t, func(i int) error {
-		run, err := s.Enroll.JoinRun(ctx, c.ID, name("process", i))
+		run, err := s.Enroll.JoinRun(ctx, c.ID, name("process", i), livesOn)
 		mu.Lock()
 		defer mu.Unlock()
 		if seen[run.Generation] || run.Returns != 0 {
@@ -94,17 +98,17 @@ func testGenerations(t *testing.T, s Stores) {
 		return err
 	})
 	s = s.Reopen(t)
-	run, err := s.Enroll.JoinRun(ctx, c.ID, "after the restart")
+	run, err := s.Enroll.JoinRun(ctx, c.ID, "after the restart", livesOn)
 	must(t, err)
 	for earlier := range seen {
 		if run.Generation <= earlier {
 			t.Errorf("generation %d after a restart, %d was issued before", run.Generation, earlier)
 		}
 	}
-	_, err = s.Enroll.JoinRun(ctx, id.NewConnector(), "a")
+	_, err = s.Enroll.JoinRun(ctx, id.NewConnector(), "a", livesOn)
 	wantCode(t, "an unknown connector", err, fault.NotFound)
 	must(t, s.Enroll.RevokeConnector(ctx, maple, c.ID, moment))
-	_, err = s.Enroll.JoinRun(ctx, c.ID, "a")
+	_, err = s.Enroll.JoinRun(ctx, c.ID, "a", livesOn)
 	wantCode(t, "a revoked connector", err, fault.Denied)
 }
 
@@ -113,12 +117,45 @@ func testRunRace(t *testing.T, s Stores) {
 	seedTenant(t, s, maple)
 	c := connector(t, s, maple)
 	race(t, func(int) error {
-		run, err := s.Enroll.JoinRun(t.Context(), c.ID, "a")
+		run, err := s.Enroll.JoinRun(t.Context(), c.ID, "a", livesOn)
 		if run != (enroll.Run{Generation: 1}) {
 			t.Errorf("one process got %+v", run)
 		}
 		return err
 	})
+}
+
+// A process that was killed while it came in, at an edge that is slow to ask for its number, is no copy of its successor: after that
+// one has a number it gets none, whether it had one before or not, and nothing is counted. One that lives shows it, and is.
+func testDeadRun(t *testing.T, s Stores) {
+	seedTenant(t, s, maple)
+	ctx, c := t.Context(), connector(t, s, maple)
+	join := func(instance string, newest uint64, want enroll.Run) {
+		t.Helper()
+		run, err := s.Enroll.JoinRun(ctx, c.ID, instance, newest)
+		must(t, err)
+		same(t, instance, want, run)
+	}
+	newest := func() uint64 {
+		t.Helper()
+		c, err := s.Enroll.Connector(ctx, c.ID)
+		must(t, err)
+		return c.Newest
+	}
+	seen := newest()
+	join("before", seen, enroll.Run{Generation: 1})
+	seen = newest()
+	join("successor", seen, enroll.Run{Generation: 2})
+	for range 3 {
+		for _, dead := range []string{"before", "new, and killed at once"} {
+			_, err := s.Enroll.JoinRun(ctx, c.ID, dead, seen)
+			wantCode(t, dead, err, fault.Conflict)
+		}
+		join("successor", seen, enroll.Run{Generation: 2}) // its other links, which came in when the first did
+		join("successor", newest(), enroll.Run{Generation: 2})
+	}
+	join("before", newest(), enroll.Run{Generation: 3, Returns: 1})
+	join("successor", newest(), enroll.Run{Generation: 4, Returns: 2})
 }
 
 // A process that comes back after another one shows a copied key.
@@ -127,7 +164,7 @@ func testRuns(t *testing.T, s Stores) {
 	c, other := connector(t, s, maple), connector(t, s, maple)
 	join := func(c enroll.Connector, instance string, want enroll.Run) {
 		t.Helper()
-		run, err := s.Enroll.JoinRun(t.Context(), c.ID, instance)
+		run, err := s.Enroll.JoinRun(t.Context(), c.ID, instance, livesOn)
 		must(t, err)
 		same(t, instance, want, run)
 	}

@@ -75,6 +75,7 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		{"EnrolmentRace", testEnrolmentRace},
 		{"Generations", testGenerations},
 		{"Runs", testRuns},
+		{"DeadRun", testDeadRun},
 		{"RunRace", testRunRace},
 		{"Ingress", testIngress},
 		{"IngressRace", testIngressRace},
