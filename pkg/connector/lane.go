@@ -351,7 +351,7 @@ func (l *lane) again(err error, upFor time.Duration) {
 	wait := l.backoff.Next(now, upFor, retry)
 	l.due = now.Add(wait)
 	if retry > 0 {
-		l.asked = l.due
+		l.asked = now.Add(min(retry, wait))
 	}
 	l.logger.Warn("no link to the edge; dialling again", zap.String("lane", laneName(l.kind)), zap.Error(err),
 		zap.Duration("in", wait), zap.Duration("lasted", upFor))

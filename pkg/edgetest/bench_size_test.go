@@ -28,10 +28,11 @@ const (
 	perConnector   = 10 // sessions
 	linksEach      = 4  // of a connector: two lanes to each of two edges
 	sizeWorkers    = 32
-	sizeIdle       = 20 * time.Second // for what was done to be collected, and to measure what idling takes
-	sizeLimit      = 4 * time.Minute  // for all links to be there
-	// kept is how many requests a session sends over one connection in the last round.
-	kept = 3
+	sizeIdle       = 15 * time.Second // for what was done to be collected, and to measure what idling takes
+	sizeLimit      = 5 * time.Minute  // for all links to be there
+	atATime        = 100              // connectors that are started together: all of them share this machine with the edges
+	// kept is how many requests a session sends over one connection in the last round, of a quarter of them.
+	kept = 5
 )
 
 // BenchmarkSize is 500 clinics with 2,000 connectors on three edge processes and one PostgreSQL: what a connector costs while it does
@@ -69,29 +70,40 @@ type size struct {
 	cookies               []string // of each session
 }
 
-// connectors runs all of them until stop is called.
+// connectors starts all of them, some at a time, and returns when they have their links; they run until stop is called.
 func (s *size) connectors() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
+	s.b.Cleanup(running.Wait)
+	s.b.Cleanup(cancel)
 	for n := range s.count {
-		c := connector.Default()
-		c.StateDir, c.Ingress, c.Loopback = s.state(n), s.ingress(n%s.clinics), ""
-		// An address of its own, as clinics have: the edges' limits are for one address.
-		own := net.IPv4(127, 1, byte(n>>8), byte(n))
-		c.QUIC = &quiclink.Dialer{Socket: func(context.Context, netip.AddrPort) (net.PacketConn, error) {
-			return net.ListenUDP("udp4", &net.UDPAddr{IP: own})
-		}}
-		c.WebSocket = &wslink.Dialer{Connect: from(own)}
-		member, err := connector.New(*c)
-		if err != nil {
-			s.b.Fatal(err)
+		if n%atATime == 0 {
+			s.linked(n*linksEach, s.edges...)
 		}
+		member := s.connector(n)
 		running.Go(func() { _ = member.Run(ctx) })
 	}
+	s.linked(s.count*linksEach, s.edges...)
 	return func() {
 		cancel()
 		running.Wait()
 	}
+}
+
+func (s *size) connector(n int) *connector.Connector {
+	c := connector.Default()
+	c.StateDir, c.Ingress, c.Loopback = s.state(n), s.ingress(n%s.clinics), ""
+	// An address of its own, as clinics have: the edges' limits are for one address.
+	own := net.IPv4(127, 1, byte(n>>8), byte(n))
+	c.QUIC = &quiclink.Dialer{Socket: func(context.Context, netip.AddrPort) (net.PacketConn, error) {
+		return net.ListenUDP("udp4", &net.UDPAddr{IP: own})
+	}}
+	c.WebSocket = &wslink.Dialer{Connect: from(own)}
+	member, err := connector.New(*c)
+	if err != nil {
+		s.b.Fatal(err)
+	}
+	return member
 }
 
 // from dials edges, which all listen on 127.0.0.1, from an address. Go's resolver does not know the names under .localhost.
@@ -135,45 +147,51 @@ func (s *size) linked(links int, edges ...*edgetest.World) time.Duration {
 	}
 }
 
+// report notes a figure, at once too, so that one that fails later takes none with it.
+func (s *size) report(figure float64, unit string) {
+	s.b.ReportMetric(figure, unit)
+	s.b.Logf("%.4g %s", figure, unit)
+}
+
 func (s *size) measure() {
-	b, all, links := s.b, len(s.edges), s.count*linksEach
+	all, links := s.edges, float64(s.count*linksEach)
 	s.idle() // what filling took is collected
 	empty, alone := s.resident(), s.idle()
-
-	before := s.usage()
+	before, began := s.usage(), time.Now()
 	stop := s.connectors()
 	defer stop()
-	b.ReportMetric(s.linked(links, s.edges...).Seconds(), "all-linked-s")
-	b.ReportMetric(s.usage().since(before).edges/float64(links), "CPU-µs/link-opened")
+	s.report(time.Since(began).Seconds(), "all-linked-s")
+	s.report(s.usage().since(before).edges/links, "CPU-µs/link-opened")
 	s.idle()
 	with, idle := s.resident(), s.idle()
-	b.ReportMetric((with-empty)/float64(links)/1024, "KiB/link")
-	b.ReportMetric((idle.edges-alone.edges)/float64(links), "CPU-µs/link/s")
-	b.ReportMetric(idle.database, "DB-CPU-µs/s")
-	b.ReportMetric(idle.commits, "DB-transactions/s")
-	b.ReportMetric(idle.wal, "WAL-B/s")
-	b.ReportMetric(s.files(), "files/edge")
+	s.report((with-empty)/links/1024, "KiB/link")
+	s.report((idle.edges-alone.edges)/links, "CPU-µs/link/s")
+	s.report(idle.database, "DB-CPU-µs/s")
+	s.report(idle.commits, "DB-transactions/s")
+	s.report(idle.wal, "WAL-B/s")
+	s.report(s.files(), "files/edge")
 
-	sessions := float64(len(s.cookies))
-	first, failed := s.everybody(1)
+	sessions, some := float64(len(s.cookies)), float64(len(s.cookies)/4)
+	first, failed := s.visits(len(s.cookies), 1)
 	s.idle()
 	people := s.resident()
-	b.ReportMetric((people-with)/sessions/1024, "KiB/session")
-	b.ReportMetric(first.edges/sessions, "CPU-µs/first-visit")
-	b.ReportMetric(first.commits/sessions, "DB-transactions/first-visit")
-	again, more := s.everybody(1)
+	s.report((people-with)/sessions/1024, "KiB/session")
+	s.report(first.edges/sessions, "CPU-µs/first-visit")
+	s.report(first.commits/sessions, "DB-transactions/first-visit")
+	again, more := s.visits(len(s.cookies)/4, 1)
 	failed += more
-	b.ReportMetric(again.edges/sessions, "CPU-µs/visit")
-	stay, more := s.everybody(kept)
+	s.report(again.edges/some, "CPU-µs/visit")
+	stay, more := s.visits(len(s.cookies)/4, kept)
 	failed += more
-	extra := sessions * (kept - 1)
-	b.ReportMetric((stay.edges-again.edges)/extra, "CPU-µs/request")
-	b.ReportMetric((stay.database-again.database)/extra, "DB-CPU-µs/request")
-	b.ReportMetric((stay.commits-again.commits)/extra, "DB-transactions/request")
-	b.ReportMetric((stay.wal-again.wal)/extra, "WAL-B/request")
-	b.ReportMetric(float64(failed), "failed")
-	b.ReportMetric(s.resident()/1024/1024/float64(all), "MiB/edge")
-	s.lose(links)
+	extra := some * (kept - 1)
+	s.report((stay.edges-again.edges)/extra, "CPU-µs/request")
+	s.report((stay.database-again.database)/extra, "DB-CPU-µs/request")
+	s.report((stay.commits-again.commits)/extra, "DB-transactions/request")
+	s.report((stay.wal-again.wal)/extra, "WAL-B/request")
+	s.report((stay.size-again.size)/extra, "DB-B/request")
+	s.report(float64(failed), "failed")
+	s.report(s.resident()/1024/1024/float64(len(all)), "MiB/edge")
+	s.lose(s.count * linksEach)
 }
 
 // lose kills an edge, and starts it again when its connectors have links elsewhere.
@@ -183,13 +201,13 @@ func (s *size) lose(links int) {
 	before := s.usage()
 	moved := links - s.links(left...)
 	lost.Edge.Kill()
-	s.b.ReportMetric(s.linked(links, left...).Seconds(), "elsewhere-s")
-	s.b.ReportMetric(s.usage().since(before).edges/float64(moved), "CPU-µs/link-moved")
+	s.report(s.linked(links, left...).Seconds(), "elsewhere-s")
+	s.report(s.usage().since(before).edges/float64(moved), "CPU-µs/link-moved")
 	began := time.Now()
 	lost.Edge.Start()
 	lost.Wait("the edge to answer", func() error { _, err := lost.Try("tenant", "list"); return err })
 	// Nine tenths of its share: which connectors are whose is chance.
 	s.linked(links*9/10/(len(left)+1), lost)
-	s.b.ReportMetric(time.Since(began).Seconds(), "refilled-s")
+	s.report(time.Since(began).Seconds(), "refilled-s")
 	s.edges = append(left, lost)
 }

@@ -23,11 +23,11 @@ import (
 type usage struct {
 	edges, database float64 // processor time, µs
 	commits         float64 // transactions of the database; a query alone is one
-	wal             float64 // bytes that the database logged
+	wal, size       float64 // bytes that the database logged, and keeps
 }
 
 func (u usage) since(before usage) usage {
-	return usage{u.edges - before.edges, u.database - before.database, u.commits - before.commits, u.wal - before.wal}
+	return usage{u.edges - before.edges, u.database - before.database, u.commits - before.commits, u.wal - before.wal, u.size - before.size}
 }
 
 func (s *size) usage() (u usage) {
@@ -39,8 +39,8 @@ func (s *size) usage() (u usage) {
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	var backend int
-	err = conn.QueryRow(ctx, `SELECT pg_backend_pid(), pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8,
-		(SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database())::float8`).Scan(&backend, &u.wal, &u.commits)
+	err = conn.QueryRow(ctx, `SELECT pg_backend_pid(), pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8, pg_database_size(current_database())::float8,
+		(SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database())::float8`).Scan(&backend, &u.wal, &u.size, &u.commits)
 	if err != nil {
 		s.b.Fatal(err)
 	}
@@ -128,18 +128,18 @@ func (s *size) idle() usage {
 	before := s.usage()
 	<-time.After(wait)
 	u, span := s.usage().since(before), wait.Seconds()
-	return usage{u.edges / span, u.database / span, u.commits / span, u.wal / span}
+	return usage{u.edges / span, u.database / span, u.commits / span, u.wal / span, u.size / span}
 }
 
-// everybody has each session come once over a connection of its own, at one edge after the other, and ask some times.
-func (s *size) everybody(times int) (used usage, failed int64) {
+// visits has sessions come once over a connection of their own each, at one edge after the other, and ask some times.
+func (s *size) visits(sessions, times int) (used usage, failed int64) {
 	dialers := make(chan net.IP, sizeWorkers)
 	for i := range sizeWorkers {
 		dialers <- net.IPv4(127, 2, 0, byte(i+1))
 	}
 	var wrong atomic.Int64
 	before := s.usage()
-	s.inParallel(sizeWorkers, len(s.cookies), func(n int) error {
+	s.inParallel(sizeWorkers, sessions, func(n int) error {
 		own := <-dialers
 		defer func() { dialers <- own }()
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.edges[0].Roots}, DialContext: from(own)}

@@ -23,7 +23,9 @@ type Backoff struct {
 
 // Next returns how long to wait at now, after a link that was up for upFor (0: the dial failed) and whose end asked for
 // retryAfter (0: did not). The wait is uniform between 0 and the bound ("full jitter"), so that a thousand connectors
-// of one edge that restarts do not come back in step; a retryAfter is added in full and jittered by Base.
+// of one edge that restarts do not come back in step. A retryAfter is added in full, and jittered by a bound that doubles with every
+// second failure up to half of Cap: an edge that thousands ask at a time says the same to all, each answer costs it, and who asks again
+// every second or two keeps it, and those that it lets in, from ever being done.
 func (b *Backoff) Next(now time.Time, upFor, retryAfter time.Duration) time.Duration {
 	base, limit, stable := orDefault(b.Base, time.Second), orDefault(b.Cap, 30*time.Second), orDefault(b.Stable, time.Minute)
 	random := b.Rand
@@ -37,7 +39,7 @@ func (b *Backoff) Next(now time.Time, upFor, retryAfter time.Duration) time.Dura
 	}
 	wait := Jitter(base, limit, b.failures, random())
 	if retryAfter > 0 {
-		wait = min(retryAfter, maxRetryAfter) + Jitter(base, base, 0, random())
+		wait = min(retryAfter, maxRetryAfter) + Jitter(base, limit/2, b.failures/2, random())
 	}
 	b.failures++
 	b.due = now.Add(wait)

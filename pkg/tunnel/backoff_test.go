@@ -26,6 +26,20 @@ func TestBackoffWithDefaults(t *testing.T) {
 		"what the peer asks for is obeyed": {
 			{retry: 90 * time.Second, min: 90 * time.Second, max: 91 * time.Second}, {max: 2 * time.Second},
 		},
+		"an edge that refuses again and again is asked less often": {
+			{retry: time.Second, min: time.Second, max: 2 * time.Second},
+			{retry: time.Second, min: time.Second, max: 2 * time.Second},
+			{retry: time.Second, min: time.Second, max: 3 * time.Second},
+			{retry: time.Second, min: time.Second, max: 3 * time.Second},
+			{retry: time.Second, min: time.Second, max: 5 * time.Second},
+			{retry: time.Second, min: time.Second, max: 5 * time.Second},
+			{retry: time.Second, min: time.Second, max: 9 * time.Second},
+			{retry: time.Second, min: time.Second, max: 9 * time.Second},
+			{retry: time.Second, min: time.Second, max: 16 * time.Second},
+			{retry: time.Second, min: time.Second, max: 16 * time.Second},
+			{retry: time.Second, min: time.Second, max: 16 * time.Second},
+			{up: time.Minute, retry: time.Second, min: time.Second, max: 2 * time.Second},
+		},
 		"up to an hour": {
 			{retry: 100 * time.Hour, min: time.Hour, max: time.Hour + time.Second},
 		},
