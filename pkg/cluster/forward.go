@@ -70,18 +70,26 @@ func NewForwarder(here Here, members *Members, ways Ways, metrics *metric.Regist
 // errNews ends a wait because there may be another way now.
 var errNews = errors.New("the other edges hold something else now")
 
-// Pick returns a link of this edge; without one, of another edge that holds one of the site; without either, the first that comes
-// within 5 s. Then, or when ctx ends, the error is fault.Unavailable.
+// Pick returns a link of this edge; without one, or with one that is quiet, of another edge that holds one of the site, in the second
+// case of another connector; without either, the first that comes within 5 s. Then, or when ctx ends, the error is fault.Unavailable.
 func (f *Forwarder) Pick(ctx context.Context, tenant id.Tenant, site id.Site, stick string) (*registry.Member, error) {
 	ctx, cancel := context.WithTimeout(ctx, forwardWait)
 	defer cancel()
 	for {
 		changed := f.members.Changed()
-		if m := f.here.PickHere(tenant, site, stick); m != nil {
+		here := f.here.PickHere(tenant, site, stick)
+		if here != nil && !here.Quiet() {
+			return here, nil
+		}
+		var quiet id.Connector
+		if here != nil {
+			quiet = here.Connector
+		}
+		if m := f.elsewhere(tenant, site, stick, quiet); m != nil {
 			return m, nil
 		}
-		if m := f.elsewhere(tenant, site, stick); m != nil {
-			return m, nil
+		if here != nil {
+			return here, nil
 		}
 		m, err := f.wait(ctx, changed, tenant, site, stick)
 		if !errors.Is(err, errNews) {
@@ -112,15 +120,16 @@ func (f *Forwarder) wait(ctx context.Context, changed <-chan struct{}, tenant id
 	return m, err
 }
 
-// elsewhere chooses among the runs that other edges hold: for one session always the same as long as it is there, on every edge.
-func (f *Forwarder) elsewhere(tenant id.Tenant, site id.Site, stick string) *registry.Member {
+// elsewhere chooses among the runs that other edges hold, but for those of one connector: for one session always the same as long as
+// it is there, on every edge.
+func (f *Forwarder) elsewhere(tenant id.Tenant, site id.Site, stick string, not id.Connector) *registry.Member {
 	var best, draining *Holding
 	var link, drainingLink tunnel.Link
 	var score uint64
 	turn := f.turn.Add(1)
 	for _, h := range f.members.Holders(tenant, site) {
 		way, ok := f.ways.Link(h)
-		if !ok || f.wasMissed(h) {
+		if !ok || h.Connector == not || f.wasMissed(h) {
 			continue
 		}
 		if peer, ok := f.members.Peer(h.Edge); ok && peer.Draining {

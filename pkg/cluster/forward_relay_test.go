@@ -108,3 +108,38 @@ func TestNothingIsForwardedTwice(t *testing.T) {
 		}
 	}
 }
+
+// A connector that has gone quiet here is passed over for another one that a peer has, and not for itself there.
+func TestAQuietConnectorYieldsToAnotherEdges(t *testing.T) {
+	store := &memoryAuthority{}
+	east, west := startEdgeNode(t, "east", store), startEdgeNode(t, "west", store)
+	introduce(east, west)
+	linked(t, east, west)
+	connector(t, east, "con_1", 1, handler(hello))
+	connector(t, west, "con_1", 1, handler(hello))
+	holders := func(n int) {
+		until(t, east.members, "what the other edge has", func() bool { return len(east.members.Holders("maple", "main")) == n })
+	}
+	holders(1)
+	expect := func(when string, connector id.Connector, hop uint32) *registry.Member {
+		t.Helper()
+		m, err := east.forwarder.Pick(limited(t), "maple", "main", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Connector != connector || m.Hop != hop {
+			t.Errorf("%s: %s over %d hops", when, m.Connector, m.Hop)
+		}
+		return m
+	}
+	m := expect("all is well", "con_1", 0)
+	east.registry.Late("maple", "main", m.Link, 0)
+	expect("quiet, and nobody else", "con_1", 0)
+	connector(t, west, "con_2", 1, handler(hello))
+	holders(2)
+	for range 10 {
+		expect("quiet", "con_2", 1)
+	}
+	m.Answered()
+	expect("it is back", "con_1", 0)
+}

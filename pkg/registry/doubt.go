@@ -2,6 +2,7 @@ package registry
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,8 +16,14 @@ import (
 // connections at once. So a link that breaks off without a word puts the others of its process in doubt. Who is in doubt takes no
 // exchange until a probe has come back: a round trip later if all is well. Meanwhile exchanges go elsewhere or wait, not a byte
 // of them sent, so that nothing has to be sent twice.
+//
+// A machine that lost its power, and a line that was cut, end no TCP connection. A link on which exchanges run and none has been
+// answered for a while is probed when the next one comes; if the probe is not back soon the link is quiet. That may be the line, or
+// a busy machine, so a quiet link still takes exchanges: those that nobody else takes.
 
 const (
+	// waited is how long no exchange of a link that has some must have been answered for it to be probed.
+	waited = 500 * time.Millisecond
 	// doubtWait is how long an exchange that another edge sends for one run waits for the run to prove itself; it goes elsewhere then.
 	doubtWait = 250 * time.Millisecond
 	// unproved is how long a run that a newer one has replaced may stay in doubt: it was killed.
@@ -109,4 +116,34 @@ func surely(members []*member) []*member {
 		return out
 	}
 	return members
+}
+
+// listen has a link probed on which exchanges wait; it is called under mu when it is to get another.
+func (r *Registry) listen(m *member) {
+	now := r.cfg.Now()
+	if m.Prove == nil || m.use.running.Load() == 0 || now.Sub(m.tripped()) < waited || now.Sub(m.asked) < waited {
+		return
+	}
+	m.asked = now
+	m.Prove()
+}
+
+// Late notes that a probe of a link has been out for so long and is not back: if nothing else came back meanwhile, the link is quiet.
+func (r *Registry) Late(tenant id.Tenant, siteID id.Site, link tunnel.Link, out time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m := r.find(tenant, siteID, link); m != nil && m.tripped().Before(r.cfg.Now().Add(-out)) {
+		m.use.quiet.Store(true)
+	}
+}
+
+// Quiet reports a link that has not answered a probe in good time: another one is better.
+func (m *Member) Quiet() bool { return m.use != nil && m.use.quiet.Load() }
+
+// loud narrows to links that are not quiet, unless all are.
+func loud(members []*member) []*member {
+	if !slices.ContainsFunc(members, func(m *member) bool { return m.Quiet() }) {
+		return members
+	}
+	return prefer(members, func(m *member) bool { return !m.Quiet() })
 }

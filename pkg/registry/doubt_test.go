@@ -144,3 +144,58 @@ func TestALinkThatSaysGoodbyePutsNoneInDoubt(t *testing.T) {
 		t.Error("it is in doubt")
 	}
 }
+
+// A connector's machine loses its power: its links end much later, and what it was asked goes unanswered. The next request has it
+// probed; when that is out for too long the other connector takes what comes, until something comes back.
+func TestAQuietConnectorTakesOnlyWhatNobodyElseTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{})
+		dark := joinProving(t, r, "con_1", 1, "a", tunnelv1.Lane_LANE_FAST)
+		dark.proved(r)
+		asks := func(answered bool) {
+			m := pick(t, r, "session")
+			m.Begin()
+			if answered {
+				m.Answered()
+				m.End()
+			}
+		}
+		for range 20 {
+			<-time.After(100 * time.Millisecond)
+			asks(true)
+		}
+		for range 5 {
+			<-time.After(99 * time.Millisecond)
+			asks(false)
+		}
+		if *dark.asked != 0 {
+			t.Error("probed although exchanges were answered just now")
+		}
+		for range 9 {
+			<-time.After(50 * time.Millisecond)
+			asks(false)
+		}
+		if *dark.asked != 1 {
+			t.Errorf("probed %d times in the first second without an answer", *dark.asked)
+		}
+		r.Late("maple", "main", dark.fakeLink, 400*time.Millisecond)
+		if m := pick(t, r, "session"); m.Link != dark.fakeLink || !m.Quiet() {
+			t.Error("the only link there is takes nothing")
+		}
+		other := joinProving(t, r, "con_2", 1, "b", tunnelv1.Lane_LANE_FAST)
+		for range 5 {
+			if pick(t, r, "session").Link != other.fakeLink || pick(t, r, "").Link != other.fakeLink {
+				t.Fatal("a quiet link is taken although there is another")
+			}
+		}
+		<-time.After(time.Second)
+		dark.proved(r)
+		r.Late("maple", "main", dark.fakeLink, time.Minute) // came too late itself
+		if pick(t, r, "session").Link != dark.fakeLink {
+			t.Error("the session did not come back to its connector")
+		}
+	})
+}
+
+// proved has a probe of the link come back.
+func (p proved) proved(r *Registry) { r.Proved("maple", "main", p.fakeLink, time.Millisecond) }

@@ -161,12 +161,12 @@ func (r *Registry) waited(where place) {
 // never.
 func (r *Registry) choose(where place, s *site, stick string) (m *Member, in time.Duration) {
 	all := takers(s.members)
-	able := surely(all)
+	able := loud(surely(all))
 	if len(able) == 0 {
 		return nil, 0
 	}
 	key := stickKey{where, stick}
-	lent := false // to another connector, while its own is in doubt
+	lent := false // to another connector, while its own is in doubt or quiet
 	if stick != "" {
 		if kept, ok := r.stick.get(key); ok {
 			its := func(m *member) bool { return m.Connector == kept }
@@ -195,7 +195,9 @@ func (r *Registry) best(s *site, able []*member) (m *Member, in time.Duration) {
 	able = prefer(able, func(m *member) bool { return now.Sub(m.joined) <= FreshTrip || m.up(now) })
 	able = prefer(able, func(m *member) bool { return !suspect(m, able) })
 	s.next++
-	return leastLoaded(able, s.next).Member, 0
+	least := leastLoaded(able, s.next)
+	r.listen(least)
+	return least.Member, 0
 }
 
 // alone returns the bulk links that have been alone for long enough; if there are none, when the first one will have been.

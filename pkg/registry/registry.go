@@ -77,6 +77,7 @@ type use struct {
 	running  atomic.Int64
 	answered atomic.Int64 // when the last answer began or a probe was answered, Unix nanoseconds; 0: never
 	trip     atomic.Int64 // how long the last probe took, nanoseconds
+	quiet    atomic.Bool  // a probe is out for too long, and no answer of an exchange has come since
 	now      func() time.Time
 }
 
@@ -91,6 +92,9 @@ func (m *Member) Begin() {
 func (m *Member) Answered() {
 	if m.use != nil {
 		m.use.answered.Store(m.use.now().UnixNano())
+		if m.use.quiet.Load() {
+			m.use.quiet.Store(false)
+		}
 	}
 }
 
@@ -138,8 +142,10 @@ type member struct {
 	outdone bool
 	// doubted is since when the link has to prove that it works; zero: it need not.
 	doubted time.Time
-	health  []*tunnelv1.OriginHealth
-	heard   time.Time
+	// asked is when a probe was asked for because exchanges wait.
+	asked  time.Time
+	health []*tunnelv1.OriginHealth
+	heard  time.Time
 	// alone is, for a bulk link, since when it may have been the only one of its connector.
 	alone time.Time
 }

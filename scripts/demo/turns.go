@@ -29,7 +29,7 @@ const (
 	settle = 3 * time.Second
 	// unheard is the same for a process that was killed: its peers find that out within 10 s, and what was sent to it waits.
 	unheard = 12 * time.Second
-	// frozen is how long the database stands still.
+	// frozen is how long the database, or a connector, stands still.
 	frozen = 10 * time.Second
 )
 
@@ -131,7 +131,9 @@ func (r *rig) turns() []turn {
 			back := func(ctx context.Context) error { return isReady(ctx, r.connectorReady(i, n)) }
 			out = append(out,
 				turn{name, "stopped and started", false, r.replaced(name, syscall.SIGTERM), back},
-				turn{name, "killed", true, r.replaced(name, syscall.SIGKILL), back})
+				turn{name, "killed", true, r.replaced(name, syscall.SIGKILL), back},
+				// As a machine without power: nothing ends, and nothing is answered.
+				turn{name, fmt.Sprintf("frozen for %.0f s", frozen.Seconds()), true, r.frozen(name), back})
 		}
 	}
 	all := func(ctx context.Context) error {
@@ -168,6 +170,18 @@ func (r *rig) replaced(name string, signal syscall.Signal) func(context.Context)
 			}
 			return nil
 		})
+	}
+}
+
+// frozen stops a process for a while.
+func (r *rig) frozen(name string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		pid := r.named(name).pid()
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			return err
+		}
+		pause(ctx, frozen)
+		return syscall.Kill(pid, syscall.SIGCONT)
 	}
 }
 

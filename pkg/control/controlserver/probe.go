@@ -24,6 +24,9 @@ const (
 	provedLately = 2 * time.Second
 	// probeTimeout is how long a probe may take; there is one at a time.
 	probeTimeout = 8 * time.Second
+	// probeLate and lateTrips, in round trips of the link, are how long a probe may be out before others are preferred.
+	probeLate = 500 * time.Millisecond
+	lateTrips = 4
 )
 
 // probing is what a link's probes share: there is one at a time.
@@ -80,6 +83,9 @@ func (s *Server) probeNow(a *admission) {
 func (s *Server) probeOnce(a *admission) error {
 	_, ok := s.cfg.Registry.TripAge(a.connector.Tenant, a.connector.Site, a.link)
 	began := s.cfg.Now()
+	limit := max(probeLate, lateTrips*a.link.Info().RTT)
+	late := time.AfterFunc(limit, func() { s.cfg.Registry.Late(a.connector.Tenant, a.connector.Site, a.link, limit) })
+	defer late.Stop()
 	if err := roundTrip(a.link); err != nil {
 		s.logger(a).Debug("probe was not answered", zap.Error(err))
 		return err

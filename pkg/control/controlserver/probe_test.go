@@ -74,6 +74,9 @@ func TestLinkThatCarriesNoExchangeIsNotShownUp(t *testing.T) {
 		if edge, connector := w.shownUp(t, link); edge || connector {
 			t.Errorf("stuck for 10 s: up at the edge %v, at the connector %v", edge, connector)
 		}
+		if m := w.registry.PickHere("maple", "main", ""); m == nil || !m.Quiet() {
+			t.Error("it is not quiet, so that no other link is better")
+		}
 		<-time.After(time.Minute)
 		if dialed.reason() != "" {
 			t.Fatalf("the control stream was to live: %v", dialed.Cause())
@@ -82,6 +85,9 @@ func TestLinkThatCarriesNoExchangeIsNotShownUp(t *testing.T) {
 		<-time.After(15 * time.Second) // the probe that is stuck, and two heartbeats
 		if edge, connector := w.shownUp(t, link); !edge || !connector {
 			t.Errorf("it works again: up at the edge %v, at the connector %v", edge, connector)
+		}
+		if w.registry.PickHere("maple", "main", "").Quiet() {
+			t.Error("it works again, and others are preferred")
 		}
 		_ = dialed.Close(tunnel.Reason{Code: tunnel.ReasonGoodbye})
 		<-ended
