@@ -119,7 +119,7 @@ func (e *edges) run(ctx context.Context) error {
 	}
 }
 
-// keep runs a set until ctx ends or, some time after the set was retired, what it carries has had time to finish.
+// keep runs a set until ctx ends or, after the set was retired, what it carries has ended.
 func (e *edges) keep(ctx context.Context, s *set) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -135,13 +135,7 @@ func (e *edges) keep(ctx context.Context, s *set) error {
 		within := e.cfg.DrainTimeout
 		e.mu.Unlock()
 		s.leave(within, false)
-		if len(s.status()) == 0 {
-			return
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(within):
-		}
+		s.finish(ctx, e.shrink.linger)
 	})
 	err := s.run(ctx)
 	stop()

@@ -244,6 +244,35 @@ func (l *links) leave(within time.Duration, succeeded bool) {
 	wg.Wait()
 }
 
+// finish returns once nothing has run on any link for linger, or ctx ends. No body moves to them any more: there may be other links to
+// the same edge by now, which this connector has come back to, and whose exchanges must not end with these.
+func (l *links) finish(ctx context.Context, linger time.Duration) {
+	tick := time.NewTicker(linger / 10)
+	defer tick.Stop()
+	for quiet := 0; quiet < 10; quiet++ {
+		if l.busy() {
+			quiet = 0
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// busy reports whether something runs on a link, and keeps bodies from moving to any, those that came up late too.
+func (l *links) busy() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	busy := false
+	for _, h := range l.held {
+		l.gate.peers.retire(h.Link)
+		busy = busy || !h.work.idle()
+	}
+	return busy
+}
+
 // fresh returns the fast link that had a round trip last, if that is no older than 10 s.
 func (l *links) fresh() (transport string, trip time.Duration, ok bool) {
 	for _, s := range l.status() {
