@@ -3,6 +3,8 @@ package audit
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +38,8 @@ const (
 	// mergeLimit bounds moving one part; the last one of a process has endLimit.
 	mergeLimit = 20 * time.Second
 	endLimit   = 2 * time.Second
+	// maxLate bounds the outcomes that wait in memory.
+	maxLate = 4096
 )
 
 // Standby is a Store whose records are durable in a Spool while it is away or slow, and come to it when it is back. What was
@@ -52,6 +56,10 @@ type Standby struct {
 	isAway  prometheus.Gauge
 	spooled prometheus.Counter
 	merged  *prometheus.CounterVec
+
+	concluding sync.Mutex // guards late
+	// late are outcomes that the spool did not take while the store took everything else.
+	late []Outcome
 }
 
 var _ Store = (*Standby)(nil)
@@ -74,10 +82,8 @@ func (s *Standby) Away() bool { return s.away.Load() }
 // spool with the commit's name, so that those who wait need not be refused and nothing is on record twice.
 func (s *Standby) Append(ctx context.Context, decisions []Decision, outcomes []Outcome) ([]int64, error) {
 	theirs, ours := apart(outcomes)
-	if len(ours) > 0 {
-		if err := s.keep(ctx, nil, ours, nil); err != nil {
-			return nil, err
-		}
+	if err := s.conclude(ctx, ours); err != nil {
+		return nil, err
 	}
 	if !s.away.Load() {
 		if len(decisions) == 0 && len(theirs) == 0 {
@@ -137,6 +143,29 @@ func apart(outcomes []Outcome) (store, spool []Outcome) {
 		}
 	}
 	return store, spool
+}
+
+// conclude puts outcomes of decisions that were spooled where those are. If its disk is full while the store is there, they wait in
+// memory: else they would have every decision refused that the store could take.
+func (s *Standby) conclude(ctx context.Context, outcomes []Outcome) error {
+	s.concluding.Lock()
+	defer s.concluding.Unlock()
+	all := append(slices.Clip(s.late), outcomes...)
+	if len(all) == 0 {
+		return nil
+	}
+	err := s.keep(ctx, nil, all, nil)
+	switch {
+	case err == nil:
+		s.late = nil
+		return nil
+	case s.away.Load() || len(all) > maxLate:
+		return err
+	case len(s.late) == 0:
+		s.logger.Error("outcomes of decisions in the spool wait in memory: its disk does not take them", zap.Error(err))
+	}
+	s.late = all
+	return nil
 }
 
 // keep puts records in the spool.
@@ -216,6 +245,11 @@ func (s *Standby) end() {
 			break
 		}
 	}
+	s.concluding.Lock()
+	defer s.concluding.Unlock()
+	if len(s.late) > 0 {
+		s.logger.Error("outcomes of requests were lost: the disk of the spool did not take them", zap.Int("lost", len(s.late)))
+	}
 	if waiting, _ := s.spool.Held(); waiting > 0 {
 		s.logger.Warn("records stay in the spool on this edge's disk until an edge starts in this state directory", zap.Int64("records", waiting))
 	}
@@ -235,6 +269,7 @@ func (s *Standby) merge(ctx context.Context, limit time.Duration) (more bool, er
 			s.back()
 		}
 	}
+	_ = s.conclude(ctx, nil) // it has told when they began to wait
 	waiting, _ := s.spool.Held()
 	more, err = s.spool.Merge(ctx, s.Store, s.once)
 	switch {

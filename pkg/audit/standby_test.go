@@ -20,6 +20,7 @@ import (
 type reel struct {
 	mu        sync.Mutex
 	limit     int64
+	full      bool // its disk takes nothing, outcomes neither
 	next      int64
 	decisions []audit.Decision
 	outcomes  []audit.Outcome
@@ -39,7 +40,7 @@ func (s *reel) AppendUnsettled(
 func (s *reel) Append(_ context.Context, decisions []audit.Decision, outcomes []audit.Outcome) ([]int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if int64(len(s.decisions)+len(decisions)) > s.limit {
+	if s.full || int64(len(s.decisions)+len(decisions)) > s.limit {
 		return nil, fault.New(fault.Unavailable, "full")
 	}
 	var numbers []int64
@@ -59,6 +60,9 @@ func (s *reel) Merge(ctx context.Context, into audit.Store, _ audit.Merger) (boo
 	if len(decisions)+len(outcomes) == 0 {
 		return false, nil
 	}
+	if s.isFull() {
+		return false, fault.New(fault.Unavailable, "full")
+	}
 	if _, err := into.Append(ctx, decisions, nil); err != nil {
 		return false, err
 	}
@@ -66,6 +70,18 @@ func (s *reel) Merge(ctx context.Context, into audit.Store, _ audit.Merger) (boo
 	defer s.mu.Unlock()
 	s.decisions, s.outcomes = s.decisions[len(decisions):], s.outcomes[len(outcomes):]
 	return false, nil
+}
+
+func (s *reel) isFull() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.full
+}
+
+func (s *reel) fill(full bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.full = full
 }
 
 func (s *reel) Held() (int64, int64) {
@@ -143,6 +159,46 @@ func TestStandbyWhileTheStoreIsAway(t *testing.T) {
 		}
 		if n := logs.FilterMessageSnippet("requests are refused").Len(); n != 0 {
 			t.Error("the log says that requests are refused")
+		}
+	})
+}
+
+// The store comes back while the spool's disk is full: decisions go on, although outcomes of those in the spool have nowhere to go;
+// they are there when there is room.
+func TestStandbyWhileTheSpoolsDiskIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, spool := &tape{takes: time.Millisecond}, &reel{limit: 100}
+		r, _, logs, end := standing(t, s, spool)
+		s.set(0, errGone)
+		if n, err := r.Decide(t.Context(), decision); n != -1 || err != nil {
+			t.Fatal(n, err)
+		}
+		spool.fill(true)
+		r.Conclude(audit.Outcome{Tenant: "maple", Sequence: -1})
+		if n, err := r.Decide(t.Context(), decision); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("neither takes it: %d, %v", n, err)
+		}
+		s.set(time.Millisecond, nil)
+		<-time.After(2 * time.Second)
+		for range 3 {
+			if n, err := r.Decide(t.Context(), decision); n <= 0 || err != nil {
+				t.Errorf("the store is back: %d, %v", n, err)
+			}
+		}
+		if waiting, _ := spool.Held(); waiting != 1 {
+			t.Errorf("%d records wait in the spool", waiting)
+		}
+		spool.fill(false)
+		<-time.After(2 * time.Second)
+		if waiting, _ := spool.Held(); waiting != 0 {
+			t.Errorf("%d records wait with room", waiting)
+		}
+		end()
+		if n := logs.FilterMessageSnippet("wait in memory").Len(); n != 1 {
+			t.Errorf("that outcomes wait was said %d times", n)
+		}
+		if n := logs.FilterMessageSnippet("outcomes of requests were lost").Len(); n != 0 {
+			t.Errorf("outcomes were lost")
 		}
 	})
 }

@@ -1,0 +1,120 @@
+package edge
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport-dev/sallyport/pkg/store/pgtest"
+)
+
+// onSmallDisk gives an edge a state directory on a disk of a few MiB.
+func onSmallDisk(t *testing.T, c *Config) {
+	t.Helper()
+	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	err := unix.Mount("tmpfs", c.StateDir, "tmpfs", 0, "size=4m,mode=0700")
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		t.Skip("needs root: tmpfs")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(c.StateDir, unix.MNT_DETACH) })
+}
+
+// fillUp takes what is left of a disk, and gives it back when the file is removed.
+func fillUp(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for block := make([]byte, 4096); err == nil; {
+		_, err = f.Write(block)
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// served asks until somebody is not served any more, and returns how often they were.
+func (n *node) served(cookie string) (served int, last answered) {
+	n.t.Helper()
+	eventually(n.t, "that nothing can be recorded", func() bool {
+		if last = n.ask(oscarHost+"/x", cookie); last.status == http.StatusNoContent {
+			served++
+		}
+		return last.status != http.StatusNoContent
+	})
+	return served, last
+}
+
+// The database is away and the disk that stands in for it is full (attack case H4): everybody is refused, with words, until there is room
+// or the database is back, whichever comes first; then all goes on by itself, and what was acknowledged is on record.
+func TestTheSpoolsDiskIsFull(t *testing.T) {
+	t.Parallel()
+	east, _ := nodes(t, pgtest.Database(t), func(i int, c *Config) {
+		if i == 0 {
+			onSmallDisk(t, c)
+		}
+	})
+	_, cookie := east.signIn()
+	east.ready(cookie)
+	_, before := decisions(t, east)
+	ballast := filepath.Join(east.config.StateDir, "ballast")
+	acknowledged := 0
+	for _, way := range []string{"there is room", "the database is back"} {
+		east.way.Hold(true)
+		east.works("at once", cookie, 8*time.Second)
+		eventually(t, "that it is known", func() bool { return east.away() && east.standby.Away() })
+		acknowledged += 3
+		fillUp(t, ballast)
+		served, refused := east.served(cookie)
+		acknowledged += served
+		if refused.status != http.StatusServiceUnavailable || code(refused.body) != "E-RECORD" || !strings.Contains(refused.body, "Access must be recorded before it is given") {
+			t.Errorf("a person is told %d: %.1500s", refused.status, refused.body)
+		}
+		for range 5 {
+			if a := east.ask(oscarHost+"/x", cookie); a.status != http.StatusServiceUnavailable || code(a.body) != "E-RECORD" {
+				t.Errorf("without room: %d %s", a.status, code(a.body))
+			}
+		}
+		if way == "there is room" {
+			remove(t, ballast)
+		} else {
+			east.way.Hold(false)
+		}
+		eventually(t, "that it goes on, because "+way, func() bool { return east.ask(oscarHost+"/x", cookie).status == http.StatusNoContent })
+		acknowledged++
+		east.works(way, cookie, 8*time.Second)
+		acknowledged += 3
+		east.way.Hold(false)
+		eventually(t, "that it is back", func() bool { return !east.away() && !east.standby.Away() })
+		if way != "there is room" {
+			remove(t, ballast)
+		}
+		eventually(t, "that nothing waits on the disk", func() bool { waiting, _ := east.spool.Held(); return waiting == 0 })
+	}
+	settled(t, east)
+	if _, all := decisions(t, east); all-before < acknowledged {
+		t.Errorf("%d decisions are on record, %d were acknowledged", all-before, acknowledged)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
