@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -260,6 +261,7 @@ type line struct {
 	stream     tunnel.Stream
 	reader     *bufio.Reader
 	generation uint64
+	over       bool // everything was read
 	end        context.CancelFunc
 	running    sync.WaitGroup
 
@@ -316,17 +318,26 @@ func (l *line) enter(about *party, field protoreflect.Name) {
 	l.say(&tunnelv1.Control{Message: &tunnelv1.Control_Register{Register: register}})
 	registered := l.read().GetRegistered()
 	if registered == nil {
+		l.drain()
 		return
 	}
 	l.generation = registered.GetGeneration()
 	l.heartbeat(1)
 	l.running.Go(func() {
-		for l.read() != nil {
-		}
+		l.drain()
 		close(l.acks)
 	})
 	l.running.Go(l.serve)
 	l.await(1)
+	l.heartbeat(2) // its answer is queued, behind all that a new link is told
+	l.await(2)
+}
+
+// drain reads until the link has ended.
+func (l *line) drain() {
+	for !l.over {
+		l.read()
+	}
 }
 
 // serve answers every exchange with 204.
@@ -374,6 +385,9 @@ func (l *line) await(sequence uint64) {
 
 // read returns the next message, nil when the link has ended.
 func (l *line) read() *tunnelv1.Control {
+	if l.over {
+		return nil
+	}
 	m, err := wire.ReadControl(l.reader, wire.MaxControl)
 	if err != nil {
 		<-l.link.Done()
@@ -381,7 +395,10 @@ func (l *line) read() *tunnelv1.Control {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		l.heard = append(l.heard, fmt.Sprint("closed: ", l.link.Cause()))
+		l.over = true
+		var closed *tunnel.ClosedError
+		errors.As(l.link.Cause(), &closed)
+		l.heard = append(l.heard, fmt.Sprintf("closed: %+v", closed.Reason))
 		return nil
 	}
 	told := proto.Clone(m).(*tunnelv1.Control)
@@ -391,6 +408,8 @@ func (l *line) read() *tunnelv1.Control {
 	case told.GetRegistered() != nil:
 		r := told.GetRegistered()
 		r.EdgeProof, r.Generation, r.KeySets = "", 0, nil
+	case told.GetGoodbye() != nil: // which the close may overtake; it says the same
+		return m
 	case told.GetHeartbeatAck() != nil:
 		l.acks <- told.GetHeartbeatAck().GetSequence()
 		return m
