@@ -11,7 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/store/pgtest"
+	"github.com/sallyport-dev/sallyport/pkg/tenant"
 )
 
 // onSmallDisk gives an edge a state directory on a disk of a few MiB.
@@ -116,5 +118,47 @@ func remove(t *testing.T, path string) {
 	t.Helper()
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The disk under PostgreSQL is full, by which it ends in the middle of what it writes. That is the database away: whoever is known goes
+// on, nobody signs in, no change is taken; with room all goes on, and what was acknowledged, here or there, is on record.
+func TestTheDatabasesDiskIsFull(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartSmall(t)
+	east, west := nodes(t, server.Database(t), same)
+	_, cookie := east.signIn()
+	for _, n := range []*node{east, west} {
+		n.ready(cookie)
+	}
+	_, before := decisions(t, east)
+	acknowledged := 0
+	for range 2 {
+		server.Fill(t)
+		for _, n := range []*node{east, west} {
+			// Those whose commit was on its way then are refused once.
+			eventually(t, "that it goes on without", func() bool {
+				return n.ask(oscarHost+"/x", cookie).status == http.StatusNoContent && n.away() && n.standby.Away()
+			})
+			n.works("full", cookie, 8*time.Second)
+			acknowledged += 4
+			if a := n.ask("signin.maple.example/", ""); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "Nobody can sign in right now") {
+				t.Errorf("sign-in: %d %.200s", a.status, a.body)
+			}
+			if err := n.store.Tenants().CreateSite(t.Context(), tenant.Site{Tenant: "maple", ID: "annex", Created: time.Now()}); !fault.Is(err, fault.Unavailable) {
+				t.Errorf("a change: %v", err)
+			}
+		}
+		server.Free(t)
+		for _, n := range []*node{east, west} {
+			eventually(t, "that it is back", func() bool { return !n.away() && !n.standby.Away() })
+			n.works("with room", cookie, 8*time.Second)
+			acknowledged += 3
+			eventually(t, "that nothing waits on the edge's disk", func() bool { waiting, _ := n.spool.Held(); return waiting == 0 })
+		}
+	}
+	settled(t, east)
+	if _, all := decisions(t, east); all-before < acknowledged {
+		t.Errorf("%d decisions are on record, %d were acknowledged", all-before, acknowledged)
 	}
 }

@@ -49,6 +49,22 @@ func Database(t testing.TB) string {
 	return s.Database(t)
 }
 
+// Run makes a server and an empty database on it, for a program that is no test; stop ends it and removes what it kept.
+func Run() (url string, stop func(), err error) {
+	s, err := start(false)
+	if err != nil {
+		return "", nil, err
+	}
+	stop = func() {
+		s.end()
+		_ = os.RemoveAll(s.dir)
+	}
+	if url, err = s.create(context.Background()); err != nil {
+		stop()
+	}
+	return url, stop, err
+}
+
 // Server is one PostgreSQL.
 type Server struct {
 	dir, bin  string
@@ -68,12 +84,14 @@ func Start(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		s.Signal(t, syscall.SIGCONT)
-		s.end()
-		_ = os.RemoveAll(s.dir)
-	})
+	t.Cleanup(func() { s.remove(t) })
 	return s
+}
+
+func (s *Server) remove(t testing.TB) {
+	s.Signal(t, syscall.SIGCONT)
+	s.end()
+	_ = os.RemoveAll(s.dir)
 }
 
 // binaries is the newest of Debian's versions on this machine.
@@ -107,6 +125,15 @@ func owner() (*syscall.SysProcAttr, int, int, error) {
 }
 
 func start(passing bool) (*Server, error) {
+	s, err := place(passing)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.make()
+}
+
+// place is a server that there will be in a directory of its own.
+func place(passing bool) (*Server, error) {
 	bin, err := binaries()
 	if err != nil {
 		return nil, err
@@ -116,33 +143,40 @@ func start(passing bool) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	attr, uid, gid, err := owner()
+	_, uid, gid, err := owner()
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chown(dir, uid, gid); err != nil {
-		return nil, err
+	return &Server{dir: dir, bin: bin, passing: passing}, os.Chown(dir, uid, gid)
+}
+
+// make makes the cluster and starts it.
+func (s *Server) make(options ...string) error {
+	attr, _, _, err := owner()
+	if err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
-	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", filepath.Join(dir, "data"), "-U", "postgres",
-		"-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
-	initdb.SysProcAttr, initdb.Dir = attr, dir
+	initdb := exec.CommandContext(ctx, filepath.Join(s.bin, "initdb"), append(options, "-D", s.data(), "-U", "postgres",
+		"-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")...)
+	initdb.SysProcAttr, initdb.Dir = attr, s.dir
 	if out, err := initdb.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
+		return fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-	s := &Server{dir: dir, bin: bin, passing: passing}
 	if err := s.run(); err != nil {
-		return nil, err
+		return err
 	}
 	conn, err := s.admin(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	_, err = conn.Exec(ctx, `CREATE ROLE `+role+` LOGIN`)
-	return s, err
+	return err
 }
+
+func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
 // keeper runs the server until its standard input ends, which it does with the test process, however that ends. What the
 // process did not remove then goes too.
@@ -157,7 +191,7 @@ func (s *Server) run() error {
 	if err != nil {
 		return err
 	}
-	data := filepath.Join(s.dir, "data")
+	data := s.data()
 	cmd := exec.Command("/bin/sh", "-c", keeper, "keeper", filepath.Join(s.bin, "postgres"), "-D", data, "-k", s.sockets(), "-p", port,
 		"-c", "listen_addresses=", "-c", "max_connections=300", "-c", "shared_buffers=32MB", "-c", "fsync=on",
 		"-c", "autovacuum=off")
@@ -253,18 +287,26 @@ func (s *Server) Socket() string { return filepath.Join(s.sockets(), ".s.PGSQL."
 // Database returns the URL of a new, empty database; the role in it owns the database and is no superuser.
 func (s *Server) Database(t testing.TB) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	url, err := s.create(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return url
+}
+
+func (s *Server) create(ctx context.Context) (url string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	conn, err := s.admin(ctx)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	name := "test" + strconv.FormatInt(s.databases.Add(1), 10)
 	if _, err := conn.Exec(ctx, `CREATE DATABASE `+name+` OWNER `+role+` TEMPLATE template0`); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	return s.URL(role, name)
+	return s.URL(role, name), nil
 }
 
 // Query returns the first column of what a query finds in a database of the server, asked as the superuser: whatever a test wants to
@@ -306,7 +348,7 @@ func Exec(t testing.TB, database, text string) {
 
 // pid is the postmaster's.
 func (s *Server) pid() (int, error) {
-	text, err := os.ReadFile(filepath.Join(s.dir, "data", "postmaster.pid"))
+	text, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid"))
 	if err != nil {
 		return 0, err
 	}
@@ -398,6 +440,10 @@ func (s *Server) Restart(t testing.TB) {
 func (s *Server) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stdin == nil {
+		return // it never began
+	}
 	_ = s.stdin.Close()
-	<-s.ended
+	err := <-s.ended
+	s.ended <- err // it may be asked to end more than once
 }
