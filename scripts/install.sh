@@ -7,7 +7,7 @@ what=${1:?"usage: scripts/install.sh demo|cluster|test|race"}
 case $what in
   demo) want=(tomcat10 default-jre-headless) ;;
   cluster) want=(postgresql) ;;
-  test) want=(iproute2 postgresql tomcat10 default-jre-headless chromium libnss3-tools squid dante-server) ;;
+  test) want=(iproute2 postgresql tomcat10 default-jre-headless chromium libnss3-tools squid dante-server haproxy) ;;
   race) want=(gcc libc6-dev) ;;
   *) echo "install.sh: unknown target $what" >&2; exit 2 ;;
 esac

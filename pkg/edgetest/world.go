@@ -46,6 +46,8 @@ type Options struct {
 	EdgeDir func(path string)
 	// Store is a PostgreSQL; "" is SQLite. On one, the edge is called east, others may follow (AddEdge), and connectors stay with it.
 	Store string
+	// More is what an edge's configuration says besides, by the edge's name; it takes the place of drain.
+	More func(name string) string
 	// Spread lets connectors hold links to every edge, as they do where nobody lists edges.
 	Spread bool
 	// Upgraded is how long an edge that stops waits for upgraded connections, 0 for 20 s; Drain is how long a connector waits for
@@ -119,14 +121,17 @@ func (w *World) writeEdge(opt Options, name string) {
 			several += fmt.Sprintf("edges: [{url: \"https://%s:%d\"}]\n", edgeOwn, w.Port)
 		}
 	}
+	more := fmt.Sprintf("drain: {upgraded: %s}\n", cmp.Or(opt.Upgraded, 20*time.Second))
+	if opt.More != nil {
+		more = opt.More(name)
+	}
 	w.write("edge.yaml", fmt.Sprintf(`state_dir: %s
 host: %s
 listen: 127.0.0.1:%d
 quic: %t
 loopback: 127.0.0.1:0
-drain: {upgraded: %s}
-mail: {host: localhost, port: %d, from: signin@maple.example, ca_file: %s}
-%s`, w.path("edge"), edgeOwn, w.Port, !opt.NoQUIC, cmp.Or(opt.Upgraded, 20*time.Second), w.Mail.Port(), w.Mail.CAFile(), several))
+%smail: {host: localhost, port: %d, from: signin@maple.example, ca_file: %s}
+%s`, w.path("edge"), edgeOwn, w.Port, !opt.NoQUIC, more, w.Mail.Port(), w.Mail.CAFile(), several))
 }
 
 func (w *World) writeConnector(opt Options) {
