@@ -162,17 +162,17 @@ func (c conn) receive() (message, Files, error) {
 	}
 	files := Files{}
 	for i, f := range open {
-		name := fmt.Sprint(i)
 		if err == nil {
-			name = m.Files[i]
+			files[m.Files[i]] = f
 		}
-		files[name] = f
 	}
 	if err == nil && len(files) != len(open) {
 		err = errors.New("hand-over: two files of one name")
 	}
 	if err != nil {
-		files.Close()
+		for _, f := range open { // not files, which has one of two with a name
+			_ = f.Close()
+		}
 		return message{}, nil, err
 	}
 	return m, files, nil

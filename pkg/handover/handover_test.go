@@ -208,13 +208,3 @@ func TestRestartSaysHowItWent(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func FuzzMessage(f *testing.F) {
-	f.Add([]byte(`{"version":1,"kind":"offer","files":["a"]}`), 1)
-	f.Add([]byte(`{}`), 0)
-	f.Fuzz(func(t *testing.T, text []byte, count int) {
-		if m, err := parse(text, count); err == nil && (m.Version != Version || len(m.Files) != count) {
-			t.Errorf("%+v with %d files", m, count)
-		}
-	})
-}

@@ -1,7 +1,6 @@
 package udpshare
 
 import (
-	"bytes"
 	"net"
 	"testing"
 
@@ -130,34 +129,6 @@ func TestHeldUntilBegin(t *testing.T) {
 	if err := <-read; err == nil {
 		t.Error("read from a closed socket")
 	}
-}
-
-func FuzzConnectionID(f *testing.F) {
-	e := Epoch{1, 2, 3}
-	f.Add(short(e, "x"))
-	f.Add(append([]byte{0xc0, 0, 0, 0, 1, IDLen}, e.ConnectionID()...))
-	f.Add([]byte{0x80})
-	f.Fuzz(func(t *testing.T, packet []byte) {
-		got, ok := epochOf(packet)
-		if ok && !bytes.Contains(packet, got[:]) {
-			t.Errorf("%v is not in %x", got, packet)
-		}
-	})
-}
-
-func FuzzFrame(f *testing.F) {
-	b, _ := appendFrame(nil, &net.UDPAddr{IP: net.IPv6loopback, Port: 443, Zone: "lo"}, []byte("control"), []byte("packet"))
-	f.Add(b)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		from, control, packet, err := parseFrame(b)
-		if err != nil {
-			return
-		}
-		again, ok := appendFrame(nil, from, control, packet)
-		if !ok || !bytes.Equal(again, b) {
-			t.Errorf("%x became %x", b, again)
-		}
-	})
 }
 
 // What sharing costs a process that took over from nobody: compare with the bare socket.
