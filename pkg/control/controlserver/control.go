@@ -63,6 +63,9 @@ func (c *control) read() (*tunnelv1.Control, error) {
 	return m, err
 }
 
+// await returns when there is something to read, or an error that read returns then.
+func (c *control) await() { _, _ = c.reader.Peek(1) }
+
 // send writes a message now.
 func (c *control) send(m *tunnelv1.Control) error {
 	c.write.Lock()

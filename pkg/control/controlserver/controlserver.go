@@ -146,17 +146,40 @@ func (s *Server) ServeLink(ctx context.Context, link tunnel.Link) error {
 	stop := context.AfterFunc(ctx, func() { _ = link.Close(shutdownReason()) })
 	defer stop()
 
+	var a *admission
+	var err error
+	apart(func() { a, err = s.letIn(ctx, link) })
+	if err != nil {
+		return err
+	}
+	s.serve(ctx, a)
+	return nil
+}
+
+// letIn admits the link, or refuses it and says goodbye.
+func (s *Server) letIn(ctx context.Context, link tunnel.Link) (*admission, error) {
 	a, err := s.admit(ctx, link)
 	<-s.pending
 	if err != nil {
 		if a.leave != nil {
 			a.leave()
 		}
-		return s.refuse(link, a, err)
+		return nil, s.refuse(link, a, err)
 	}
 	s.results.WithLabelValues("admitted").Inc()
-	s.serve(ctx, a)
-	return nil
+	return a, nil
+}
+
+// apart runs f in a goroutine of its own and waits for it. A stack that f makes grow would be the caller's for as long as that
+// lives: the runtime halves one only while less than a quarter of it is in use, and what waits on a link uses more than that of
+// the smallest.
+func apart(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	<-done
 }
 
 func shutdownReason() tunnel.Reason {

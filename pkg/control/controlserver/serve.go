@@ -25,31 +25,40 @@ const (
 	patience = 10
 )
 
-// serve runs the control stream of an admitted link until the link ends.
+// serve runs the control stream of an admitted link until the link ends. While the link is idle two goroutines wait here, with
+// small stacks: whatever goes deeper is done apart.
 func (s *Server) serve(ctx context.Context, a *admission) {
-	defer a.leave()
-	s.ingress.enter(a)
-	defer s.ingress.exit(a)
-	s.offer(ctx, a)
-	// A logger of its own holds a kilobyte, so none is kept while the link is idle.
-	s.logger(a).Info("connector linked", zap.String("software", a.hello.GetSoftware()), zap.Stringer("lane", a.hello.GetLane()))
 	up := s.cfg.Now()
-	s.tellEdges(a)
-
+	apart(func() { s.begin(ctx, a) })
 	silent := patience * s.cfg.Heartbeat
 	watchdog := time.AfterFunc(silent, func() {
 		_ = a.link.Close(tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "no heartbeat"})
 	})
-	defer watchdog.Stop()
-
 	var wg sync.WaitGroup
-	wg.Go(func() { endOn(a.link, s.receive(a, func() { watchdog.Reset(silent) })) })
+	wg.Go(func() { s.receive(a, func() { watchdog.Reset(silent) }) })
 	a.control.open()
-	endOn(a.link, s.takeStreams(ctx, a))
+	s.takeStreams(ctx, a)
 	<-a.link.Done()
 	wg.Wait()
+	watchdog.Stop()
+	s.end(a, up)
+}
+
+// begin is what a link's coming brings about.
+func (s *Server) begin(ctx context.Context, a *admission) {
+	s.ingress.enter(a)
+	s.offer(ctx, a)
+	// A logger of its own holds a kilobyte, so none is kept while the link is idle.
+	s.logger(a).Info("connector linked", zap.String("software", a.hello.GetSoftware()), zap.Stringer("lane", a.hello.GetLane()))
+	s.tellEdges(a)
+}
+
+// end is what its end does.
+func (s *Server) end(a *admission, up time.Time) {
 	a.probing.end()
 	s.logger(a).Info("connector unlinked", zap.NamedError("cause", a.link.Cause()), zap.Duration("up", s.cfg.Now().Sub(up)))
+	s.ingress.exit(a)
+	a.leave()
 }
 
 // endOn closes the link when one of its parts has ended; the link's first cause stays.
@@ -67,22 +76,29 @@ func endOn(link tunnel.Link, err error) {
 	_ = link.Close(reason)
 }
 
-// receive handles the connector's messages until the control stream ends.
-func (s *Server) receive(a *admission, alive func()) error {
+// receive handles the connector's messages until the control stream ends, which ends the link.
+func (s *Server) receive(a *admission, alive func()) {
 	limiter := rate.NewLimiter(messagesPerSecond, messagesAtOnce)
-	for {
-		m, err := a.control.read()
-		if err != nil {
-			return err
-		}
-		if !limiter.Allow() {
-			return errors.New("control stream: too many messages")
-		}
-		alive()
-		if err := s.handle(a, m); err != nil {
-			return err
-		}
+	for more := true; more; {
+		a.control.await()
+		apart(func() {
+			err := s.receiveOne(a, limiter, alive)
+			endOn(a.link, err)
+			more = err == nil
+		})
 	}
+}
+
+func (s *Server) receiveOne(a *admission, limiter *rate.Limiter, alive func()) error {
+	m, err := a.control.read()
+	if err != nil {
+		return err
+	}
+	if !limiter.Allow() {
+		return errors.New("control stream: too many messages")
+	}
+	alive()
+	return s.handle(a, m)
 }
 
 func (s *Server) handle(a *admission, m *tunnelv1.Control) error {

@@ -23,8 +23,8 @@ const (
 
 // takeStreams hands the continuations that a connector opens to the table of this connector's run, and to no other:
 // whatever numbers it writes, only bodies of its own exchanges are there. Any other stream is reset, for only the edge
-// opens exchanges. It returns when the link has ended, or with why it must.
-func (s *Server) takeStreams(ctx context.Context, a *admission) error {
+// opens exchanges. It returns when the link has ended, or ctx has, which ends it.
+func (s *Server) takeStreams(ctx context.Context, a *admission) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	limiter := rate.NewLimiter(badStreamsPerSecond, badStreamsAtOnce)
@@ -37,7 +37,7 @@ func (s *Server) takeStreams(ctx context.Context, a *admission) error {
 	for {
 		stream, err := a.link.Accept(ctx)
 		if err != nil {
-			return nil // the link has ended, or ctx has, which ends it
+			return
 		}
 		if a.moves == nil {
 			stream.Reset(tunnel.ResetRefused)
