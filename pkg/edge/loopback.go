@@ -32,7 +32,8 @@ type readiness struct {
 
 // ready answers 200 when requests can be served.
 func (e *Edge) ready(w http.ResponseWriter, r *http.Request) {
-	answer := readiness{Status: "ready", Links: len(e.registry.Members("")), Hosts: e.routes.Load().Hosts(), Config: e.reloader.Status()}
+	links, _ := e.registry.Links()
+	answer := readiness{Status: "ready", Links: links, Hosts: e.routes.Load().Hosts(), Config: e.reloader.Status()}
 	status := http.StatusOK
 	able, why := e.able(r.Context())
 	if answer.Reason = why; !able {
@@ -69,5 +70,6 @@ func serveLoopback(ctx context.Context, l net.Listener, h http.Handler, logger *
 
 // status is the line that the service manager shows.
 func (e *Edge) status() string {
-	return fmt.Sprintf("%d links, %d hosts, %d requests under way", len(e.registry.Members("")), e.routes.Load().Hosts(), e.access.Leases())
+	links, _ := e.registry.Links()
+	return fmt.Sprintf("%d links, %d hosts, %d requests under way", links, e.routes.Load().Hosts(), e.access.Leases())
 }
