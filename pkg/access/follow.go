@@ -3,6 +3,8 @@ package access
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 
 	"go.uber.org/zap"
 
@@ -19,6 +21,9 @@ import (
 func (a *Access) follow(f Follower) {
 	kinds := []change.Kind{change.Session, change.Token, change.Service, change.User, change.App, change.Key}
 	f.Subscribe("access", kinds, func(ctx context.Context, changes []change.Change) error {
+		if slices.ContainsFunc(changes, change.Change.IsAnything) {
+			return a.anythingChanged(ctx)
+		}
 		// All of them, whatever becomes of one: told again later, a revocation would wait for another clinic's app.
 		var faults []error
 		for _, c := range changes {
@@ -46,6 +51,58 @@ func (a *Access) changed(ctx context.Context, c change.Change) error {
 		return a.appChanged(ctx, c.Tenant, id.App(c.ID))
 	case change.Key:
 		a.KeysChanged()
+	}
+	return nil
+}
+
+// recheckers is how many leases are looked at beside each other when all are.
+const recheckers = 4
+
+// anythingChanged forgets every copy and judges again whatever runs. What cannot be looked up is not cut for that: the error has all
+// asked again.
+func (a *Access) anythingChanged(ctx context.Context) error {
+	apps, err := a.cfg.Apps.Apps(ctx, "")
+	if err != nil {
+		return err
+	}
+	a.rules.replace(apps)
+	a.KeysChanged()
+	a.logins.drop(func(loginKey) bool { return true }, func(*login) bool { return true })
+	var faults []error
+	var mu sync.Mutex // guards faults
+	all := make(chan *Lease)
+	var working sync.WaitGroup
+	for range recheckers {
+		working.Go(func() {
+			for l := range all {
+				if err := a.rejudge(ctx, l); err != nil {
+					mu.Lock()
+					faults = append(faults, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for _, l := range a.leases.all() {
+		all <- l
+	}
+	close(all)
+	working.Wait()
+	return errors.Join(faults...)
+}
+
+// rejudge ends a lease that is not allowed any more; the error says that this is not known.
+func (a *Access) rejudge(ctx context.Context, l *Lease) error {
+	err := a.recheck(ctx, l.question.Identity, l.question.Tenant)
+	switch {
+	case fault.Is(err, fault.Unavailable) || ctx.Err() != nil:
+		return err
+	case err != nil:
+		a.withdraw(l, err)
+	default:
+		if d := policy.Evaluate(a.input(l.question)); d.Effect != policy.Allow {
+			a.withdraw(l, fault.New(fault.Denied, "the rules changed: %s", d.Reason))
+		}
 	}
 	return nil
 }

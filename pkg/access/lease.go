@@ -121,18 +121,23 @@ func (s *leases) pick(t id.Tenant, match func(*Lease) bool) []*Lease {
 	return out
 }
 
-// endAll ends every lease that has not ended, and returns how many those were.
-func (s *leases) endAll(cause error) (n int) {
+// all returns every lease that has not ended.
+func (s *leases) all() (out []*Lease) {
 	s.mu.Lock()
-	var all []*Lease
+	defer s.mu.Unlock()
 	for _, of := range s.byTenant {
 		for l := range of {
 			if l.ctx.Err() == nil {
-				all = append(all, l)
+				out = append(out, l)
 			}
 		}
 	}
-	s.mu.Unlock()
+	return out
+}
+
+// endAll ends every lease that has not ended, and returns how many those were.
+func (s *leases) endAll(cause error) (n int) {
+	all := s.all()
 	for _, l := range all {
 		l.end(cause)
 	}

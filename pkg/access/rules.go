@@ -37,6 +37,18 @@ func (r *rules) of(app tenant.App) []policy.Rule {
 	}
 }
 
+// replace notes how all apps are now; any other is gone.
+func (r *rules) replace(apps []tenant.App) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key := range r.changed {
+		r.changed[key] = nil
+	}
+	for i := range apps {
+		r.changed[appKey{apps[i].Tenant, apps[i].ID}] = &apps[i]
+	}
+}
+
 // set notes how an app is now; nil when there is none any more.
 func (r *rules) set(t id.Tenant, app id.App, now *tenant.App) {
 	r.mu.Lock()

@@ -12,6 +12,11 @@ import (
 // Kind says which noun changed.
 type Kind string
 
+// Kinds lists those that are in the log.
+func Kinds() []Kind {
+	return []Kind{Tenant, Site, App, User, Service, Session, Token, Connector, Key, Ingress}
+}
+
 // The kinds that caches follow.
 const (
 	Tenant    Kind = "tenant"
@@ -25,6 +30,8 @@ const (
 	Key       Kind = "key" // a signing key set
 	// Ingress is a new version of a site's ingress rules; the ID is the site's.
 	Ingress Kind = "ingress"
+	// Database is never in the log: edges tell each other so which history of the database they work on, which the ID names.
+	Database Kind = "database"
 )
 
 // Change is one row of the log.
@@ -34,6 +41,12 @@ type Change struct {
 	Kind    Kind
 	ID      string
 }
+
+// Anything is the change that stands for all of a kind: what became of the copies cannot be told from the log, and all are to be read again.
+func Anything(kind Kind) Change { return Change{Version: -1, Kind: kind} }
+
+// IsAnything reports whether c stands for everything of its kind.
+func (c Change) IsAnything() bool { return c.Version < 0 }
 
 // Log reads the log.
 type Log interface {

@@ -20,6 +20,8 @@ const (
 	page = 1_000
 	// callLimit bounds one call of a subscriber and one read of the log: the others wait meanwhile, and they have 5 s.
 	callLimit = 2 * time.Second
+	// allLimit is what a subscriber has to read everything again. Until it is done copies count as old (Silence), and are not believed.
+	allLimit = 30 * time.Second
 )
 
 // Follower reads the log on from one version and calls those who keep copies of what is in the store.
@@ -30,6 +32,10 @@ const (
 //
 // Each subscriber sees every change of its kinds, in order, at least once. One that fails is called again with the same
 // changes at the next look, and holds up nobody else.
+//
+// Where the log does not go on from where it was read (a copy of the database that lags was made the primary, a back-up was restored, rows
+// were pruned that nobody had read), and after Restart, a subscriber is called with Anything of each of its kinds, and reads all
+// again; what was there before may be gone.
 type Follower struct {
 	log      Log
 	interval time.Duration
@@ -40,8 +46,11 @@ type Follower struct {
 	subscribers []*subscriber
 	begun       bool
 	moved       chan struct{} // closed and replaced whenever a cursor moves
+	restart     bool          // copies are to be read again whatever the log says
 	read        time.Time     // when the last look began that read the log to its end; its monotonic clock counts
 	failing     bool          // the look after that could not
+
+	newest Change // the last that was read; Run's goroutine only
 }
 
 type subscriber struct {
@@ -49,6 +58,7 @@ type subscriber struct {
 	kinds   []Kind
 	call    func(ctx context.Context, changes []Change) error
 	cursor  int64 // all up to here is delivered; written by Run's goroutine under mu
+	all     bool  // it is to read everything again; Run's goroutine only
 	failing bool  // Run's goroutine only
 }
 
@@ -99,9 +109,15 @@ func (f *Follower) Kick() {
 	}
 }
 
-// Run follows until ctx ends and returns nil then. It begins at the present version unless Begin did. It returns an error
-// when the log does not go on from where the follower was (rows were pruned that nobody had read): the copies can no longer
-// be trusted, and the process must start afresh.
+// Restart has everything read again at the next look, which is now. It returns at once.
+func (f *Follower) Restart() {
+	f.mu.Lock()
+	f.restart = true
+	f.mu.Unlock()
+	f.Kick()
+}
+
+// Run follows until ctx ends and returns nil then. It begins at the present version unless Begin did.
 func (f *Follower) Run(ctx context.Context) error {
 	if err := f.Begin(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -114,9 +130,11 @@ func (f *Follower) Run(ctx context.Context) error {
 	for {
 		began := time.Now()
 		err := f.look(ctx)
-		var gap *gapError
-		if errors.As(err, &gap) {
-			return gap
+		var broken *brokenError
+		if errors.As(err, &broken) {
+			f.logger.Error("everything that is copied from the store is read again", zap.Error(err))
+			f.Restart()
+			continue
 		}
 		if ctx.Err() != nil {
 			return nil

@@ -3,7 +3,6 @@ package change_test
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -215,24 +214,6 @@ func TestFollowerOutlastsABrokenLog(t *testing.T) {
 		}
 		if err := stop(); err != nil {
 			t.Fatal(err)
-		}
-	})
-}
-
-// A range that was pruned unread is never skipped in silence.
-func TestFollowerEndsAtAGap(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log := &memory{}
-		f := change.NewFollower(log, 0, zap.NewNop())
-		f.Subscribe("all", nil, (&seen{}).take)
-		if err := f.Begin(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		log.add(change.App, "a", "b", "c")
-		log.prune(3)
-		err := f.Run(t.Context())
-		if err == nil || !strings.Contains(err.Error(), "pruned") {
-			t.Fatalf("Run = %v, want an error about pruned rows", err)
 		}
 	})
 }

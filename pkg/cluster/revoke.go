@@ -282,9 +282,27 @@ func (r *Revoker) holdToo(changes []change.Change) {
 func (r *Revoker) Follow(ctx context.Context, changes []change.Change) error {
 	var faults []error
 	for _, c := range changes {
+		if c.IsAnything() {
+			for _, tenant := range r.tenants() {
+				faults = append(faults, r.settle(ctx, tenant, c.Kind))
+			}
+			continue
+		}
 		faults = append(faults, r.settle(ctx, c.Tenant, c.Kind))
 	}
 	return errors.Join(faults...)
+}
+
+// tenants are those of which something is banned.
+func (r *Revoker) tenants() (all []id.Tenant) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for b := range r.banned {
+		if !slices.Contains(all, b.tenant) {
+			all = append(all, b.tenant)
+		}
+	}
+	return all
 }
 
 // settle asks the store about every ban of a tenant and kind: a change of a user may be one from before the ban.

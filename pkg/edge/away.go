@@ -40,6 +40,10 @@ func (e *Edge) standsIn() bool {
 // forget drops what is remembered of connectors that have changed.
 func (e *Edge) forget(_ context.Context, changes []change.Change) error {
 	for _, c := range changes {
+		if c.IsAnything() {
+			e.enrolled.ForgetAll()
+			continue
+		}
 		e.enrolled.Forget(id.Connector(c.ID))
 	}
 	return nil

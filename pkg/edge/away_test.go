@@ -422,30 +422,6 @@ func TestACommitIsNotAnswered(t *testing.T) {
 	}
 }
 
-// The primary is another one: requests go on while there is none, and changes are taken once there is.
-func TestThePrimaryIsSwitchedOver(t *testing.T) {
-	t.Parallel()
-	server := pgtest.Start(t)
-	east, west := nodes(t, server.Twice(t, server.Database(t)), same)
-	_, cookie := east.signIn()
-	for _, n := range []*node{east, west} {
-		n.ready(cookie)
-	}
-	server.Stop(t, "fast")
-	for _, n := range []*node{east, west} {
-		n.works("there is none", cookie, 9*time.Second)
-	}
-	server.Elsewhere(t)
-	for _, n := range []*node{east, west} {
-		eventually(t, "that it is found", func() bool { return !n.away() && !n.standby.Away() })
-		n.works("at the new one", cookie, 5*time.Second)
-		if err := n.store.Tenants().CreateSite(t.Context(), tenant.Site{Tenant: "maple", ID: id.Site("of-" + n.config.Cluster.Edge), Created: time.Now()}); err != nil {
-			t.Errorf("a change: %v", err)
-		}
-	}
-	settled(t, east)
-}
-
 // Edges that do not reach each other: each serves what it has a link for, and a revocation still reaches all by the change log.
 func TestEdgesCutFromEachOther(t *testing.T) {
 	t.Parallel()

@@ -56,7 +56,7 @@ func (e *Edge) assemblePeers(ctx context.Context, name id.Edge) error {
 	}
 	e.peers, err = cluster.NewPeers(ctx, cluster.PeersConfig{
 		Members: e.members, Authority: e.store.Authority(), Socket: e.place.peers.udp, ConnectionID: e.place.peers.udp.Epoch().ConnectionID,
-		ResetKey: (*[32]byte)(reset), Local: e.registry, Changed: e.revoker.Heard, Pending: e.revoker.Pending, Now: e.clock.Now, Logger: e.logger, Metrics: e.metrics,
+		ResetKey: (*[32]byte)(reset), Local: e.registry, Changed: e.heard, Pending: e.pending, Now: e.clock.Now, Logger: e.logger, Metrics: e.metrics,
 	})
 	return err
 }

@@ -52,6 +52,7 @@ type Edge struct {
 	store    *store.DB
 	follower *change.Follower
 	keyring  *token.Keyring
+	switched atomic.Pointer[func(store.History)] // when the database was; nil until copies are made
 
 	// The one port.
 	place   *place
@@ -151,7 +152,7 @@ func (e *Edge) close(why error) error {
 func (e *Edge) Addr() net.Addr { return e.place.tcp.Addr() }
 
 func (e *Edge) openStore(ctx context.Context) (err error) {
-	if e.store, e.sealer, err = openStore(ctx, e.config, e.place.lock(), e.clock.Now); err != nil {
+	if e.store, e.sealer, err = openStore(ctx, e.config, e.place.lock(), e.clock.Now, e.storeHistory); err != nil {
 		return err
 	}
 	if e.store.Shared() && e.config.Cluster.Enabled() { // before anything is issued

@@ -39,7 +39,7 @@ func Init(ctx context.Context, c Config) (made []string, err error) {
 		made = append(made, "local CA     "+c.localCA()+"   (for trying out: browsers do not know it)")
 	}
 	fresh := c.Store == "" && missing(c.database())
-	db, _, err := openStore(ctx, c, nil, time.Now)
+	db, _, err := openStore(ctx, c, nil, time.Now, nil)
 	if err != nil {
 		if newKey && c.Store != "" { // it opens nothing, and would stand in the way of the right one
 			err = errors.Join(err, os.Remove(c.masterKey()))
@@ -65,7 +65,9 @@ func missing(path string) bool {
 	return errors.Is(err, os.ErrNotExist)
 }
 
-func openStore(ctx context.Context, c Config, lock *os.File, now func() time.Time) (*store.DB, *secret.Sealer, error) {
+func openStore(
+	ctx context.Context, c Config, lock *os.File, now func() time.Time, history func(store.History),
+) (*store.DB, *secret.Sealer, error) {
 	if missing(c.masterKey()) {
 		return nil, nil, fmt.Errorf("%s is missing: run `edge init` on a new machine, or restore it from the back-up", c.masterKey())
 	}
@@ -77,7 +79,14 @@ func openStore(ctx context.Context, c Config, lock *os.File, now func() time.Tim
 	if err != nil {
 		return nil, nil, err
 	}
-	config.Lock, config.Now = lock, now
+	config.Lock, config.Now, config.WhenHistory = lock, now, history
+	if config.Seen, err = c.historySeen(); err != nil {
+		return nil, nil, err
+	}
 	db, err := store.Open(ctx, config, sealer)
+	if store.LeftBehind(err) {
+		err = fmt.Errorf("%w; if that database is meant all the same, because a back-up was restored or the store is another one now, "+
+			"stop all edges, remove %s at each, and start them", err, c.historyFile())
+	}
 	return db, sealer, err
 }

@@ -77,6 +77,7 @@ func (e *Edge) follow(ctx context.Context) error {
 	e.follower.Subscribe("revocations", cluster.Revocable(), e.revoker.Follow)
 	e.follower.Subscribe("connectors", []change.Kind{change.Connector}, e.forget) // before control looks them up
 	e.follower.Subscribe("control", controlserver.Follows(), e.control.Follow)
+	e.onSwitch()
 	if err := e.follower.Begin(ctx); err != nil {
 		return err
 	}

@@ -75,6 +75,13 @@ func (r *Remembered) Forget(c id.Connector) {
 	delete(r.known, c)
 }
 
+// ForgetAll drops them all.
+func (r *Remembered) ForgetAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.known)
+}
+
 // recall returns one that was looked up and may have links.
 func (r *Remembered) recall(c id.Connector) (remembered, bool) {
 	r.mu.Lock()

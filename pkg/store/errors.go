@@ -50,6 +50,9 @@ const (
 	pgDeadlock           = "40P01"
 	pgTooManyConnections = "53300"
 	pgReadOnly           = "25006"
+	pgNoPrivilege        = "42501"
+	pgNoFunction         = "42883"
+	pgNotSupported       = "0A000"
 )
 
 // afterOutage is true because a commit that may have taken place has words of its own.
@@ -57,6 +60,10 @@ const afterOutage = ": nothing was changed; try again when the database answers 
 
 // postgresWords is for the operator; empty for what is no trouble of the database's.
 func postgresWords(err error) string {
+	var behind *leftBehindError
+	if errors.As(err, &behind) {
+		return "the edge's store: " + behind.words
+	}
 	var said *pgconn.PgError
 	if !errors.As(err, &said) {
 		if (pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded)) && !errors.Is(err, context.Canceled) {
@@ -82,7 +89,7 @@ func postgresWords(err error) string {
 		return "the edge's store refuses the edge's name or password"
 	case code == "3D000":
 		return "the edge's store: there is no such database"
-	case code == "42501" && !strings.Contains(said.Message, "row-level security"): // that one would be our own mistake
+	case code == pgNoPrivilege && !strings.Contains(said.Message, "row-level security"): // that one would be our own mistake
 		return "the edge's store: its role must own the database's schema"
 	case unreachable(err):
 		return "the edge's store cannot be reached" + afterOutage

@@ -2,9 +2,8 @@ package store
 
 import (
 	"context"
+	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // changesChannel is where an edge that added to the change log tells the others that there is something to read.
@@ -15,6 +14,9 @@ const listenPause = time.Second
 
 // listen has a connection of its own. What was said while it had none is lost, so that heard is called with each new one.
 func (p *postgresEngine) listen(ctx context.Context, heard func()) {
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() { p.hosts.watch(ctx) })
 	for ctx.Err() == nil {
 		_ = p.listenOnce(ctx, heard) // whoever reads the change log hears of the same trouble, and says so
 		pause(ctx, listenPause)
@@ -22,7 +24,7 @@ func (p *postgresEngine) listen(ctx context.Context, heard func()) {
 }
 
 func (p *postgresEngine) listenOnce(ctx context.Context, heard func()) error {
-	conn, err := pgx.ConnectConfig(ctx, p.config)
+	conn, err := p.hosts.connect(ctx)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sallyport-dev/sallyport/pkg/fault"
@@ -75,15 +74,26 @@ func (p *postgresEngine) settle(ctx context.Context, err error) error {
 	}
 }
 
+// settleKey decides once and for all. It writes in either case, so that its own commit waits until standbys have what came before, where
+// they are waited for: a commit whose wait was broken off is seen by others and may yet be lost. That the key is there because somebody
+// asked before, whose answer was lost too, is told by the mark beside it.
+const settleKey = `WITH mine AS (
+		INSERT INTO commits (id, at) VALUES ($1, (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint)
+		ON CONFLICT (id) DO UPDATE SET at = commits.at RETURNING at, xmax = 0 AS fresh
+	), void AS (
+		INSERT INTO commits (id, at) SELECT $1 || '` + voidMark + `', at FROM mine WHERE fresh ON CONFLICT (id) DO NOTHING
+	)
+	SELECT NOT fresh AND NOT EXISTS (SELECT 1 FROM commits WHERE id = $1 || '` + voidMark + `') FROM mine`
+
 // committed waits until the transaction has ended.
-func (p *postgresEngine) committed(ctx context.Context, key string) (bool, error) {
-	conn, err := pgx.ConnectConfig(ctx, p.config)
+func (p *postgresEngine) committed(ctx context.Context, key string) (done bool, err error) {
+	conn, err := p.hosts.connect(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer closeConn(conn)
-	tag, err := conn.Exec(ctx, insertCommit+` ON CONFLICT (id) DO NOTHING`, key)
-	return err == nil && tag.RowsAffected() == 0, err
+	err = conn.QueryRow(ctx, settleKey, key).Scan(&done)
+	return done, err
 }
 
 // answered reports whether the server itself said that a commit failed. One that is being stopped may say so after the

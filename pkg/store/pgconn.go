@@ -67,14 +67,19 @@ func scopeOf(ctx context.Context) *pgScope {
 }
 
 // pgConnector makes connections that know whose rows they may meet.
-type pgConnector struct{ driver.Connector }
+type pgConnector struct {
+	driver.Connector
+	lineage *lineage
+}
 
 func (c pgConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.Connector.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &pgConn{Conn: conn.(*stdlib.Conn)}, nil
+	inner := conn.(*stdlib.Conn)
+	history, _ := inner.Conn().PgConn().CustomData()[historyKey].(History)
+	return &pgConn{Conn: inner, lineage: c.lineage, history: history}, nil
 }
 
 // pgConn sets the tenant of row security on the way of each statement. The setting and the statement travel together, so
@@ -83,6 +88,9 @@ type pgConn struct {
 	*stdlib.Conn
 	tenant id.Tenant // what the session's setting is known to be
 	inTx   bool
+	// history is the server's; lineage tells whether it still is that of the database.
+	history History
+	lineage *lineage
 }
 
 var (
@@ -150,8 +158,11 @@ func (c *pgConn) BeginTx(ctx context.Context, _ driver.TxOptions) (driver.Tx, er
 	return &pgTx{conn: c, scope: scope}, nil
 }
 
-// ResetSession drops a connection that was left within a transaction.
+// ResetSession drops a connection that was left within a transaction, or leads to a server that was left behind.
 func (c *pgConn) ResetSession(ctx context.Context) error {
+	if c.lineage.outdated(c.history) {
+		return driver.ErrBadConn
+	}
 	c.inTx = false
 	return c.Conn.ResetSession(ctx)
 }
@@ -194,6 +205,9 @@ type pgTx struct {
 var errRolledBack = errors.New("the transaction was rolled back")
 
 func (t *pgTx) Commit() error {
+	if t.conn.lineage.outdated(t.conn.history) {
+		return errors.Join(driver.ErrBadConn, t.Rollback())
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), t.scope.limit(pgCommitLimit))
 	defer cancel()
 	t.scope.committing = true

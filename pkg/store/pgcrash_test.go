@@ -55,10 +55,7 @@ func TestPostgreSQLFails(t *testing.T) {
 	}
 	server := pgtest.Start(t)
 	config := store.Config{PostgreSQL: store.PostgreSQL{URL: server.Database(t)}}
-	a := &attempts{
-		edges: [2]*store.DB{openAs(t, config), openAs(t, config)}, connector: "con_1",
-		decisions: make(map[int64]string), spent: make(map[string]int), issued: make(map[uint64]bool),
-	}
+	a := newAttempts(openAs(t, config), openAs(t, config))
 	a.begin(t)
 	var running sync.WaitGroup
 	ctx, stop := context.WithCancel(t.Context())
@@ -83,6 +80,13 @@ func TestPostgreSQLFails(t *testing.T) {
 	stop()
 	running.Wait()
 	a.verify(t, openAs(t, config))
+}
+
+func newAttempts(one, other *store.DB) *attempts {
+	return &attempts{
+		edges: [2]*store.DB{one, other}, connector: "con_1",
+		decisions: make(map[int64]string), spent: make(map[string]int), issued: make(map[uint64]bool),
+	}
 }
 
 func (a *attempts) begin(t *testing.T) {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 
 	"github.com/sallyport-dev/sallyport/pkg/fault"
@@ -135,7 +134,7 @@ func nearby(u *url.URL, options url.Values) bool {
 
 // postgresEngine is the engine of many edges: a database that they share.
 type postgresEngine struct {
-	config *pgx.ConnConfig
+	hosts  pgHosts
 	reader *sql.DB
 	writer *sql.DB
 	writes atomic.Int64 // that are under way
@@ -146,19 +145,20 @@ func (db *DB) openPostgres(ctx context.Context, p PostgreSQL) error {
 	if err != nil {
 		return err
 	}
-	if err := db.preparePostgres(ctx, config); err != nil {
+	config.ValidateConnect = db.lineage.validator(config.ValidateConnect)
+	hosts := hostsOf(config)
+	if err := db.preparePostgres(ctx, hosts); err != nil {
 		return explain(err)
 	}
-	db.writer = openPool(config, pgWriters)
-	readOnly := config.Copy()
-	readOnly.RuntimeParams["default_transaction_read_only"] = "on"
-	db.reader = openPool(readOnly, pgReaders)
-	db.engine = &postgresEngine{config: config, reader: db.reader, writer: db.writer}
+	db.writer = db.openPool(hosts, pgWriters)
+	readOnly := hosts.with(func(c *pgx.ConnConfig) { c.RuntimeParams["default_transaction_read_only"] = "on" })
+	db.reader = db.openPool(readOnly, pgReaders)
+	db.engine = &postgresEngine{hosts: hosts, reader: db.reader, writer: db.writer}
 	return db.checkMaster(ctx)
 }
 
-func openPool(config *pgx.ConnConfig, size int) *sql.DB {
-	pool := sql.OpenDB(pgConnector{stdlib.GetConnector(*config)})
+func (db *DB) openPool(hosts pgHosts, size int) *sql.DB {
+	pool := sql.OpenDB(pgConnector{newHostConnector(hosts), &db.lineage})
 	pool.SetMaxOpenConns(size)
 	pool.SetMaxIdleConns(size)
 	pool.SetConnMaxIdleTime(pgIdle)
@@ -170,13 +170,13 @@ func openPool(config *pgx.ConnConfig, size int) *sql.DB {
 const migrationLock int64 = 0x73616c6c79706f72
 
 // preparePostgres checks that the database is fit, and brings its schema up to date.
-func (db *DB) preparePostgres(ctx context.Context, config *pgx.ConnConfig) error {
-	config = config.Copy()
-	// A step may have to touch the rows of all tenants, and take as long as it takes.
-	config.RuntimeParams[tenantSetting] = string(everyTenant)
-	config.RuntimeParams["statement_timeout"], config.RuntimeParams["lock_timeout"] = "0", "30s"
-	config.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
-	pool := stdlib.OpenDB(*config)
+func (db *DB) preparePostgres(ctx context.Context, hosts pgHosts) error {
+	pool := sql.OpenDB(newHostConnector(hosts.with(func(c *pgx.ConnConfig) {
+		// A step may have to touch the rows of all tenants, and take as long as it takes.
+		c.RuntimeParams[tenantSetting] = string(everyTenant)
+		c.RuntimeParams["statement_timeout"], c.RuntimeParams["lock_timeout"] = "0", "30s"
+		c.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
+	})))
 	defer func() { _ = pool.Close() }()
 	held, err := pool.Conn(ctx)
 	if err != nil {
@@ -273,9 +273,9 @@ func (*postgresEngine) each(ctx context.Context, t *tx, text string, all [][]any
 
 // hold locks every table against writers, who are told that the store is busy.
 func (p *postgresEngine) hold(ctx context.Context) (func() error, error) {
-	config := p.checking()
-	config.RuntimeParams["idle_in_transaction_session_timeout"], config.RuntimeParams["lock_timeout"] = "0", "10s"
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := p.checking().with(func(c *pgx.ConnConfig) {
+		c.RuntimeParams["idle_in_transaction_session_timeout"], c.RuntimeParams["lock_timeout"] = "0", "10s"
+	}).connect(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -300,7 +300,7 @@ func (p *postgresEngine) hold(ctx context.Context) (func() error, error) {
 
 // check has every row of every table read, with what is stored apart from it; the server checks pages as it reads them.
 func (p *postgresEngine) check(ctx context.Context) error {
-	conn, err := pgx.ConnectConfig(ctx, p.checking())
+	conn, err := p.checking().connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -321,11 +321,11 @@ func (p *postgresEngine) check(ctx context.Context) error {
 	return nil
 }
 
-func (p *postgresEngine) checking() *pgx.ConnConfig {
-	config := p.config.Copy()
-	config.RuntimeParams[tenantSetting] = string(everyTenant)
-	config.RuntimeParams["statement_timeout"] = "0"
-	return config
+func (p *postgresEngine) checking() pgHosts {
+	return p.hosts.with(func(c *pgx.ConnConfig) {
+		c.RuntimeParams[tenantSetting] = string(everyTenant)
+		c.RuntimeParams["statement_timeout"] = "0"
+	})
 }
 
 // close waits for the writes that are under way, but not for long; none begins after.

@@ -31,6 +31,10 @@ type Config struct {
 	Path string
 	// PostgreSQL is the database that many edges share, in place of Path; empty for SQLite.
 	PostgreSQL PostgreSQL
+	// Seen is the latest history of the database that any edge is known to have worked on: a server with an earlier one is refused. Zero:
+	// none. WhenHistory is told of each that is new, before anything is read or written there; it must return at once.
+	Seen        History
+	WhenHistory func(History)
 	// Lock is the lock on Path as another process of this edge handed it over, which is about to end; nil takes it anew.
 	// Both hold it then, nobody else can, and the schema is brought up to date only where that process can go on with it.
 	// PostgreSQL has none: its schema is always brought up to date beside others.
@@ -69,6 +73,7 @@ type DB struct {
 	changed     atomic.Pointer[func()]
 	committed   atomic.Pointer[func([]change.Change)]
 	lock        *os.File // nil on PostgreSQL
+	lineage     lineage  // of PostgreSQL
 }
 
 // Open opens the store and brings its schema up to date. It refuses, with words for the operator: a SQLite file that another
@@ -81,6 +86,7 @@ func Open(ctx context.Context, cfg Config, sealer *secret.Sealer) (*DB, error) {
 	}
 	var err error
 	where := cfg.Path
+	db.lineage.seen, db.lineage.when = cfg.Seen, cfg.WhenHistory
 	if cfg.PostgreSQL.URL != "" {
 		where = cfg.PostgreSQL.String()
 		err = db.openPostgres(ctx, cfg.PostgreSQL)

@@ -3,6 +3,7 @@ package controlserver
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -24,6 +25,9 @@ func Follows() []change.Kind {
 // session's exchanges are ended at the connectors, new ingress rules are sent to their site's. An error asks to be called again with the same changes.
 func (s *Server) Follow(ctx context.Context, changes []change.Change) error {
 	// All of them, whatever becomes of one: told again later, a revocation would wait for another connector's row.
+	if slices.ContainsFunc(changes, change.Change.IsAnything) {
+		return s.followAll(ctx)
+	}
 	var faults []error
 	keys := false
 	for _, c := range changes {
@@ -40,6 +44,29 @@ func (s *Server) Follow(ctx context.Context, changes []change.Change) error {
 	}
 	if keys {
 		faults = append(faults, s.keysChanged(ctx))
+	}
+	return errors.Join(faults...)
+}
+
+// followAll looks up again whatever is linked. A connector that takes an exchange it should not know of any more verifies its assertion anew
+// within minutes.
+func (s *Server) followAll(ctx context.Context) error {
+	type place struct {
+		tenant id.Tenant
+		site   id.Site
+	}
+	connectors, sites := map[id.Connector]bool{}, map[place]bool{}
+	s.ingress.mu.Lock()
+	for _, a := range s.ingress.links {
+		connectors[a.connector.ID], sites[place{a.connector.Tenant, a.connector.Site}] = true, true
+	}
+	s.ingress.mu.Unlock()
+	faults := []error{s.keysChanged(ctx)}
+	for c := range connectors {
+		faults = append(faults, s.CheckConnector(ctx, c))
+	}
+	for at := range sites {
+		faults = append(faults, s.PushIngress(ctx, at.tenant, at.site))
 	}
 	return errors.Join(faults...)
 }

@@ -68,7 +68,6 @@ func Run() (url string, stop func(), err error) {
 // Server is one PostgreSQL.
 type Server struct {
 	dir, bin  string
-	elsewhere bool // it listens in another directory
 	passing   bool // the keeper removes the directory when the server ends
 	databases atomic.Int64
 
@@ -254,32 +253,7 @@ func (s *Server) URL(as, database string) string {
 }
 
 // sockets is the directory of the Unix socket that the server listens on.
-func (s *Server) sockets() string {
-	if s.elsewhere {
-		return filepath.Join(s.dir, "b")
-	}
-	return s.dir
-}
-
-// Twice is the URL of a database with both places where the server may be; see Elsewhere.
-func (s *Server) Twice(t testing.TB, database string) string {
-	t.Helper()
-	return strings.Replace(database, "host="+s.dir+"&port="+port, "host="+s.dir+","+filepath.Join(s.dir, "b")+"&port="+port+","+port, 1)
-}
-
-// Elsewhere starts a server that has ended in another place with the same data, as a primary is switched over to.
-func (s *Server) Elsewhere(t testing.TB) {
-	t.Helper()
-	s.elsewhere = true
-	_, uid, gid, err := owner()
-	if err == nil {
-		err = errors.Join(os.Mkdir(s.sockets(), 0o755), os.Chown(s.sockets(), uid, gid))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Restart(t)
-}
+func (s *Server) sockets() string { return s.dir }
 
 // Socket is the Unix socket that the server listens on.
 func (s *Server) Socket() string { return filepath.Join(s.sockets(), ".s.PGSQL."+port) }
