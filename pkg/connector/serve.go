@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -63,8 +62,8 @@ func (g *gate) serve(link *controlclient.Link, w *work) {
 	defer cancel(nil)
 	moves, leave := g.peers.join(link, w)
 	defer leave()
-	var all sync.WaitGroup
-	defer all.Wait()
+	exchanges := newWorkers()
+	defer exchanges.end()
 	defer func() { cancel(link.Cause()) }() // bodies that moved to another link end for the same reason
 	for {
 		stream, err := link.Accept(ctx)
@@ -73,7 +72,7 @@ func (g *gate) serve(link *controlclient.Link, w *work) {
 		}
 		select {
 		case g.slots <- struct{}{}:
-			all.Go(func() {
+			exchanges.run(func() {
 				defer func() { <-g.slots }()
 				g.stream(ctx, link, stream, moves, w)
 			})
@@ -230,8 +229,7 @@ func (c *checked) check(head *wire.RequestHead) (token.Claims, error) {
 // canonicalTarget reads the target once more, by the same rules as the edge: what has two readings does not pass, whoever
 // signed for it.
 func canonicalTarget(head *wire.RequestHead) bool {
-	t := urlpath.Target{Path: head.Path, RawQuery: head.RawQuery, HasQuery: head.HasQuery}
-	return urlpath.Canonical(t.String())
+	return urlpath.Target{Path: head.Path, RawQuery: head.RawQuery, HasQuery: head.HasQuery}.Canonical()
 }
 
 func canonicalHost(host string) bool {

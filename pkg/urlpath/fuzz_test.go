@@ -12,6 +12,10 @@ func FuzzParse(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
+		strict, err := Parse(raw, Options{RefuseSessionID: true})
+		if at := parts(raw); at.Canonical() != (err == nil && strict == at) {
+			t.Fatalf("%q is read as %+v (%v), and canonical: %t", raw, strict, err, at.Canonical())
+		}
 		got, err := Parse(raw, Options{})
 		if err != nil {
 			return
@@ -20,7 +24,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil || again.String() != got.String() {
 			t.Fatalf("%q became %q, which became %q: %v", raw, got, again, err)
 		}
-		if !Canonical(got.String()) {
+		if got.SessionIDStripped = false; !got.Canonical() {
 			t.Fatalf("%q is not canonical", got)
 		}
 		// Cleaning, as some servers do, must find nothing to clean, before and after decoding.

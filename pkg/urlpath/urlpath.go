@@ -47,10 +47,8 @@ func Parse(rawTarget string, opt Options) (Target, error) {
 	if !strings.HasPrefix(rawTarget, "/") {
 		return Target{}, &Error{Reason: NotOrigin}
 	}
-	for i := range len(rawTarget) {
-		if c := rawTarget[i]; c <= ' ' || c >= 0x7f || c == '#' {
-			return Target{}, &Error{Reason: BadByte}
-		}
+	if !visible(rawTarget) {
+		return Target{}, &Error{Reason: BadByte}
 	}
 	var t Target
 	t.Path, t.RawQuery, t.HasQuery = strings.Cut(rawTarget, "?")
@@ -67,13 +65,29 @@ func Parse(rawTarget string, opt Options) (Target, error) {
 	return t, nil
 }
 
-// Canonical reports whether target is accepted and already canonical to the byte. Callers that sign the target
-// (OAuth 1.0a, RFC 5849 section 3.4.1.2) must send it so, because a re-encoded one no longer fits its signature.
-func Canonical(target string) (signedOK bool) {
-	t, err := Parse(target, Options{RefuseSessionID: true})
-	// Nothing but the path is ever changed.
-	path, _, _ := strings.Cut(target, "?")
-	return err == nil && t.Path == path
+// Canonical reports whether t is accepted and already canonical to the byte: what Parse makes of t.String() is t. Callers that
+// sign a target (OAuth 1.0a, RFC 5849 section 3.4.1.2) must send it so, because a re-encoded one no longer fits its signature.
+func (t Target) Canonical() bool {
+	size := len(t.Path) + len(t.RawQuery)
+	if t.HasQuery {
+		size++
+	}
+	if size > MaxTarget || t.RawQuery != "" && !t.HasQuery || !strings.HasPrefix(t.Path, "/") || strings.Contains(t.Path, "?") ||
+		!visible(t.Path) || !visible(t.RawQuery) {
+		return false
+	}
+	path, reason := canonicalPath(t.Path)
+	return reason == "" && path == t.Path
+}
+
+// visible tells text of bytes that may stand in a target, of which none ends it.
+func visible(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f || c == '#' {
+			return false
+		}
+	}
+	return true
 }
 
 // HasPrefix reports whether path is prefix or lies below it, whole segments compared: "/a/b" holds "/a/b/c" but not

@@ -87,10 +87,28 @@ func TestCanonical(t *testing.T) {
 		"/a/b?c[]=d%20e+f": true, "/a/%C3%A9": true, "/a?": true,
 		"/a/%c3%a9": false, "/a/%78": false, "/a;jsessionid=x": false, "/a/../b": false, "": false, "/[": false,
 	} {
-		if got := Canonical(target); got != want {
+		if got := parts(target).Canonical(); got != want {
 			t.Errorf("%q: %v", target, got)
 		}
 	}
+	for _, t2 := range []Target{{Path: "/a?b"}, {Path: "/a", RawQuery: "b"}, {Path: "/a#b"}, {Path: "/a", RawQuery: "b c", HasQuery: true}} {
+		if t2.Canonical() {
+			t.Errorf("%+v", t2)
+		}
+	}
+	longest := Target{Path: "/" + strings.Repeat("a", MaxTarget-3), RawQuery: "b", HasQuery: true}
+	if !longest.Canonical() {
+		t.Error("the longest target is refused")
+	}
+	if longest.RawQuery = "bb"; longest.Canonical() {
+		t.Error("a target that is too long is accepted")
+	}
+}
+
+// parts is a target in its parts, whatever they are.
+func parts(target string) (t Target) {
+	t.Path, t.RawQuery, t.HasQuery = strings.Cut(target, "?")
+	return t
 }
 
 func TestHasPrefixComparesSegments(t *testing.T) {
