@@ -148,6 +148,7 @@ func frp(transport string) way {
 			p.at.near.ip, port, port, front))
 		client, errClient := p.write("frpc.toml", fmt.Sprintf(`serverAddr = %q
 serverPort = %s
+loginFailExit = false
 log.level = "error"
 transport.protocol = %q
 [[proxies]]
