@@ -93,6 +93,11 @@ type clinic struct {
 
 func newClinic(t *testing.T) *clinic {
 	t.Helper()
+	return newClinicOn(t, store.Config{Path: filepath.Join(t.TempDir(), "edge.db")})
+}
+
+func newClinicOn(t *testing.T, database store.Config) *clinic {
+	t.Helper()
 	ctx := context.Background()
 	dir := t.TempDir()
 	if err := secret.CreateMaster(filepath.Join(dir, "master.key")); err != nil {
@@ -102,7 +107,7 @@ func newClinic(t *testing.T) *clinic {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Open(ctx, store.Config{Path: filepath.Join(dir, "edge.db")}, sealer)
+	db, err := store.Open(ctx, database, sealer)
 	if err != nil {
 		t.Fatal(err)
 	}
