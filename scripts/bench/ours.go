@@ -16,6 +16,7 @@ type path struct {
 	base, dial, roots string
 	header            map[string]string
 	programs          []*program // whose processor time counts; the last is stopped first
+	beside            []*program // whose does not
 }
 
 // work fills in how the origin is reached over the path.
@@ -28,6 +29,9 @@ func (p *path) work(w work) work {
 }
 
 func (p *path) stop() {
+	for _, program := range p.beside {
+		program.stop()
+	}
 	for i := len(p.programs) - 1; i >= 0; i-- {
 		p.programs[i].stop()
 	}
@@ -58,13 +62,20 @@ func (b *bench) ours(ctx context.Context, at place, bin, transport string) (*pat
 }
 
 func (b *bench) sallyport(ctx context.Context, at place, bin, transport string) (*sallyport, *path, error) {
-	s := &sallyport{bench: b, place: at, bin: bin, transport: transport}
+	return b.sallyportIn(ctx, at, bin, transport, nil)
+}
+
+func (b *bench) sallyportIn(ctx context.Context, at place, bin, transport string, in *membership) (*sallyport, *path, error) {
+	s := &sallyport{bench: b, place: at, bin: bin, transport: transport, in: in}
 	var err error
 	if s.dir, err = os.MkdirTemp(b.dir, "sallyport-"); err != nil {
 		return nil, nil, err
 	}
 	if s.listen, err = b.address(at.near); err != nil {
 		return nil, nil, err
+	}
+	if in != nil {
+		in.linked = "https://" + s.edgeHost() + s.listen[strings.LastIndexByte(s.listen, ':'):]
 	}
 	_, port, _ := strings.Cut(s.listen, ":")
 	p := &path{base: "https://" + appHost + ":" + port, dial: s.listen, roots: filepath.Join(s.dir, "edge", "ca", "ca.pem")}
@@ -80,7 +91,8 @@ type sallyport struct {
 	*bench
 	place
 	bin, transport string
-	dir, listen    string // listen is the edge's address
+	dir, listen    string      // listen is the edge's address
+	in             *membership // nil where the edge is alone, on SQLite
 }
 
 func (s *sallyport) file(name string) string { return filepath.Join(s.dir, name) }
@@ -130,7 +142,8 @@ func (s *sallyport) setUpEdge(ctx context.Context, p *path) error {
 
 func (s *sallyport) serveEdge() launch {
 	l := launch{name: "edge", on: s.near, asGuest: true, args: []string{filepath.Join(s.bin, "edge"), "serve", "--config", s.file("edge.yaml")}}
-	return s.profileTo(l, s.transport, strings.Join([]string{s.file("edge"), s.edgeHost(), s.listen}, ","))
+	words := append([]string{s.file("edge"), s.edgeHost(), s.listen}, s.in.words()...)
+	return s.profileTo(l, s.transport+s.in.suffix(), strings.Join(words, ","))
 }
 
 func (s *sallyport) runConnector() launch {
@@ -146,8 +159,8 @@ func (s *sallyport) configure() error {
 	s.near.hosts, s.far.hosts = s.file("hosts"), s.file("hosts")
 	for name, text := range map[string]string{
 		"hosts": fmt.Sprintf("127.0.0.1 localhost\n%s %s\n", s.near.ip, s.edgeHost()),
-		"edge.yaml": fmt.Sprintf("state_dir: %s\nhost: %s\nlisten: %s\nloopback: 127.0.0.1:0\n",
-			s.file("edge"), s.edgeHost(), s.listen),
+		"edge.yaml": fmt.Sprintf("state_dir: %s\nhost: %s\nlisten: %s\nloopback: 127.0.0.1:0\n%s",
+			s.file("edge"), s.edgeHost(), s.listen, s.in.yaml()),
 		"ingress.yaml":   fmt.Sprintf("rules:\n  - host: %s\n    origin: http://%s\n  - status: 404\n", appHost, s.originAddr),
 		"connector.yaml": fmt.Sprintf("state_dir: %s\ningress: %s\nloopback: 127.0.0.1:0\n", s.file("connector"), s.file("ingress.yaml")),
 	} {

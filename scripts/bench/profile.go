@@ -78,6 +78,7 @@ func runEdge(ctx context.Context) error {
 	defer process.Heap(edge.LeastHeap)()
 	c := edge.Default()
 	c.StateDir, c.Host, c.Listen, c.Loopback = words[0], words[1], words[2], "127.0.0.1:0"
+	joining(words[3:], &c)
 	e, err := edge.New(ctx, c, logger)
 	if err != nil {
 		return err
@@ -140,16 +141,7 @@ func (b *bench) recordShare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	text, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-focus", `pkg/audit\.|pkg/store\.records`,
-		filepath.Join(b.profiles, "auto.edge.pprof")).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("pprof: %w: %s", err, text)
-	}
-	found := accounted.FindStringSubmatch(string(text))
-	if found == nil {
-		return fmt.Errorf("pprof said nothing of a share: %.500s", text)
-	}
-	share, err := strconv.ParseFloat(found[2], 64)
+	share, err := b.recorded(ctx, "auto")
 	if err != nil {
 		return err
 	}
@@ -161,4 +153,18 @@ func (b *bench) recordShare(ctx context.Context) error {
 		Rows: []row{{Name: "record", Figures: []*float64{&share, &ofBoth, &perRequest}}},
 	})
 	return nil
+}
+
+// recorded is the share of the decision record in the profile of an edge that has ended, in per cent.
+func (b *bench) recorded(ctx context.Context, name string) (float64, error) {
+	text, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-focus", `pkg/audit\.|pkg/store\.records`,
+		filepath.Join(b.profiles, name+".edge.pprof")).CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("pprof: %w: %s", err, text)
+	}
+	found := accounted.FindStringSubmatch(string(text))
+	if found == nil {
+		return 0, fmt.Errorf("pprof said nothing of a share: %.500s", text)
+	}
+	return strconv.ParseFloat(found[2], 64)
 }
