@@ -17,7 +17,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -36,7 +35,6 @@ import (
 )
 
 const (
-	fleetSize = 1000
 	lanes     = 2 // a link each
 	fleetEnv  = "SALLYPORT_BENCH_FLEET"
 	settle    = 5 * time.Second
@@ -44,8 +42,11 @@ const (
 	backLimit = 2 * time.Minute
 )
 
-// fleet says where the states of the connectors are that run in one process, and where the edge listens.
-type fleet struct{ Dir, Ingress, Edge string }
+// fleet says how many connectors run in one process, where their states are, and where the edge listens.
+type fleet struct {
+	Size               int
+	Dir, Ingress, Edge string
+}
 
 func (f fleet) member(i int) string { return filepath.Join(f.Dir, strconv.Itoa(i)) }
 
@@ -60,7 +61,7 @@ func runFleet() error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer stop()
-	for i := range fleetSize {
+	for i := range f.Size {
 		c := connector.Default()
 		c.StateDir, c.Ingress, c.Loopback = f.member(i), f.Ingress, ""
 		c.QUIC, c.WebSocket = f.dialers(i)
@@ -107,7 +108,7 @@ func (s *sallyport) enrolFleet(ctx context.Context, f fleet) error {
 		return err
 	}
 	service := enroll.NewService(db.Enroll(), time.Now)
-	for i := range fleetSize {
+	for i := range f.Size {
 		if err = enrolMember(ctx, service, identity, f.member(i)); err != nil {
 			break
 		}
@@ -151,6 +152,9 @@ func (b *bench) idle(ctx context.Context) error {
 	if s.listen, err = b.address(here); err != nil {
 		return err
 	}
+	if s.loopback, err = b.address(here); err != nil {
+		return err
+	}
 	p := &path{}
 	defer p.stop()
 	if err := s.setUpEdge(ctx, p); err != nil {
@@ -159,7 +163,11 @@ func (b *bench) idle(ctx context.Context) error {
 	if err := s.enrol(ctx); err != nil {
 		return err
 	}
-	f := fleet{Dir: s.file("members"), Ingress: s.file("ingress.yaml"), Edge: s.listen}
+	f := fleet{Size: b.connectors, Dir: s.file("members"), Ingress: s.file("ingress.yaml"), Edge: s.listen}
+	alone, err := s.connectorAlone(ctx)
+	if err != nil {
+		return err
+	}
 	p.programs[0].stop()
 	if err := s.enrolFleet(ctx, f); err != nil {
 		return err
@@ -169,8 +177,11 @@ func (b *bench) idle(ctx context.Context) error {
 	}
 	edge := p.programs[0]
 	pause(settle)
-	before, err := resident(edge)
-	if err != nil {
+	var before memory
+	if err := await(ctx, "the edge's metrics", []*program{edge}, func() (err error) {
+		before, err = edge.memory(ctx, s.loopback)
+		return err
+	}); err != nil {
 		return err
 	}
 	text, err := json.Marshal(f)
@@ -189,7 +200,7 @@ func (b *bench) idle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	after, err := resident(edge)
+	after, err := edge.memory(ctx, s.loopback)
 	if err != nil {
 		return err
 	}
@@ -202,27 +213,39 @@ func (b *bench) idle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	perConnector, perLink := (after-before)/fleetSize/1024, float64(links)/fleetSize
+	each, perLink := after.less(before).over(1024*float64(b.connectors)), float64(links)/float64(b.connectors)
 	slices.Sort(again.answers)
 	p50, worst := again.answers[len(again.answers)/2].Seconds()*ms, again.answers[len(again.answers)-1].Seconds()*ms
 	some, whole, asked := again.some.Seconds(), again.whole.Seconds(), float64(len(again.answers))
 	b.report.add(&table{
 		Name:    "idle",
-		Columns: []string{"KiB resident/connector", "links/connector", "all back s", "with all links s", "strangers asked", "answer p50 ms", "slowest ms"},
-		Note:    fmt.Sprintf("%d idle connectors: what each adds to the edge's resident memory; how long until the last is back after a restart of the edge, and what a stranger's page took meanwhile", fleetSize),
-		Rows:    []row{{Name: "us", Figures: []*float64{&perConnector, &perLink, &some, &whole, &asked, &p50, &worst}}},
+		Columns: []string{"KiB resident/connector", "of it heap", "stacks", "free", "links/connector", "all back s", "with all links s", "strangers asked", "answer p50 ms", "slowest ms", "MiB a connector"},
+		Note:    fmt.Sprintf("%d idle connectors: what each adds to the edge's resident memory, and what one such connector holds itself; how long until the last is back after a restart of the edge, and what a stranger's page took meanwhile", b.connectors),
+		Rows:    []row{{Name: "us", Figures: []*float64{&each.resident, &each.heap, &each.stacks, &each.free, &perLink, &some, &whole, &asked, &p50, &worst, &alone}}},
 	})
 	return nil
 }
 
-// resident is the memory of a program that is in use, in bytes.
-func resident(p *program) (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.group()))
+// connectorAlone is what the one connector that enrolled holds when its links have been quiet for a while, in MiB.
+func (s *sallyport) connectorAlone(ctx context.Context) (float64, error) {
+	one, err := s.start(s.runConnector())
 	if err != nil {
 		return 0, err
 	}
-	pages, err := strconv.ParseFloat(strings.Fields(string(text))[1], 64)
-	return pages * float64(os.Getpagesize()), err
+	defer one.stop()
+	err = await(ctx, "the links of one connector", []*program{one}, func() error {
+		_, whole, _, err := s.linked(ctx)
+		if err == nil && whole != 1 {
+			err = errors.New("not all are there")
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	pause(quietFor)
+	held, err := resident(one)
+	return held / (1 << 20), err
 }
 
 // linked is how many connectors have a link, how many have one for each lane, and how many links there are.
@@ -253,7 +276,7 @@ func (s *sallyport) settled(ctx context.Context) (links int, err error) {
 		if _, _, links, err = s.linked(ctx); err != nil {
 			return 0, err
 		}
-		if links == fleetSize*lanes {
+		if links == s.connectors*lanes {
 			break
 		}
 	}
@@ -276,11 +299,11 @@ func (s *sallyport) allLinked(ctx context.Context, p *path) (b back, err error) 
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	members := p.programs[len(p.programs)-1]
-	for some, whole := 0, 0; whole < fleetSize; {
+	for some, whole := 0, 0; whole < s.connectors; {
 		select {
 		case <-ctx.Done():
 			return b, fmt.Errorf("%d of %d connectors have a link, %d have all, after %s: %w; %s",
-				some, fleetSize, whole, time.Since(began).Round(time.Second), ctx.Err(), members.tail())
+				some, s.connectors, whole, time.Since(began).Round(time.Second), ctx.Err(), members.tail())
 		case <-members.done:
 			return b, fmt.Errorf("the fleet ended: %s", members.tail())
 		case <-tick.C:
@@ -292,7 +315,7 @@ func (s *sallyport) allLinked(ctx context.Context, p *path) (b back, err error) 
 		} else if err != nil && ctx.Err() == nil {
 			return b, err
 		}
-		if b.some == 0 && some >= fleetSize {
+		if b.some == 0 && some >= s.connectors {
 			b.some = time.Since(began)
 		}
 		answer, err := s.stranger(ctx)

@@ -29,6 +29,7 @@ type bench struct {
 type options struct {
 	only, rows, kernels list
 	rounds, lossyRounds int
+	connectors          int
 	span                time.Duration
 	json                string
 	builds              list
@@ -111,6 +112,7 @@ func start() error {
 	flag.Var(&o.builds, "builds", "directories with other builds of edge and connector, measured beside as us:DIRECTORY")
 	flag.IntVar(&o.rounds, "rounds", 3, "alternating rounds on loopback")
 	flag.IntVar(&o.lossyRounds, "lossy-rounds", 1, "alternating rounds on lossy lines")
+	flag.IntVar(&o.connectors, "connectors", 1000, "idle connectors of one edge")
 	flag.DurationVar(&o.span, "for", 20*time.Second, "how long each figure of a lossy line is measured")
 	flag.StringVar(&o.json, "json", "bench.json", "file for the figures")
 	flag.StringVar(&o.profiles, "profiles", "", "directory for CPU profiles of our programs; figures taken with them are not comparable")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,6 +93,7 @@ type sallyport struct {
 	place
 	bin, transport string
 	dir, listen    string      // listen is the edge's address
+	loopback       string      // where it serves its metrics; "" is anywhere
 	in             *membership // nil where the edge is alone, on SQLite
 }
 
@@ -142,9 +144,12 @@ func (s *sallyport) setUpEdge(ctx context.Context, p *path) error {
 
 func (s *sallyport) serveEdge() launch {
 	l := launch{name: "edge", on: s.near, asGuest: true, args: []string{filepath.Join(s.bin, "edge"), "serve", "--config", s.file("edge.yaml")}}
-	words := append([]string{s.file("edge"), s.edgeHost(), s.listen}, s.in.words()...)
+	words := append([]string{s.file("edge"), s.edgeHost(), s.listen, s.metrics()}, s.in.words()...)
 	return s.profileTo(l, s.transport+s.in.suffix(), strings.Join(words, ","))
 }
+
+// metrics is where the edge serves them.
+func (s *sallyport) metrics() string { return cmp.Or(s.loopback, "127.0.0.1:0") }
 
 func (s *sallyport) runConnector() launch {
 	l := launch{
@@ -159,8 +164,8 @@ func (s *sallyport) configure() error {
 	s.near.hosts, s.far.hosts = s.file("hosts"), s.file("hosts")
 	for name, text := range map[string]string{
 		"hosts": fmt.Sprintf("127.0.0.1 localhost\n%s %s\n", s.near.ip, s.edgeHost()),
-		"edge.yaml": fmt.Sprintf("state_dir: %s\nhost: %s\nlisten: %s\nloopback: 127.0.0.1:0\n%s",
-			s.file("edge"), s.edgeHost(), s.listen, s.in.yaml()),
+		"edge.yaml": fmt.Sprintf("state_dir: %s\nhost: %s\nlisten: %s\nloopback: %s\n%s",
+			s.file("edge"), s.edgeHost(), s.listen, s.metrics(), s.in.yaml()),
 		"ingress.yaml":   fmt.Sprintf("rules:\n  - host: %s\n    origin: http://%s\n  - status: 404\n", appHost, s.originAddr),
 		"connector.yaml": fmt.Sprintf("state_dir: %s\ningress: %s\nloopback: 127.0.0.1:0\n", s.file("connector"), s.file("ingress.yaml")),
 	} {

@@ -77,8 +77,8 @@ func runEdge(ctx context.Context) error {
 	words := strings.Split(os.Getenv(stateEnv), ",")
 	defer process.Heap(edge.LeastHeap)()
 	c := edge.Default()
-	c.StateDir, c.Host, c.Listen, c.Loopback = words[0], words[1], words[2], "127.0.0.1:0"
-	joining(words[3:], &c)
+	c.StateDir, c.Host, c.Listen, c.Loopback = words[0], words[1], words[2], words[3]
+	joining(words[4:], &c)
 	e, err := edge.New(ctx, c, logger)
 	if err != nil {
 		return err
