@@ -21,9 +21,9 @@ import (
 
 const (
 	// sizeEnv is how many connectors there are, in place of sizeConnectors; there are a quarter as many clinics and ten times as
-	// many sessions.
+	// many sessions. With 2,000 both ends of 8,000 links keep more than two cores busy: pkg/cluster/DESIGN.md.
 	sizeEnv        = "SALLYPORT_BENCH_CONNECTORS"
-	sizeConnectors = 2_000
+	sizeConnectors = 200
 	perClinic      = 4
 	perConnector   = 10 // sessions
 	linksEach      = 4  // of a connector: two lanes to each of two edges
@@ -35,8 +35,8 @@ const (
 	kept = 5
 )
 
-// BenchmarkSize is 500 clinics with 2,000 connectors on three edge processes and one PostgreSQL: what a connector costs while it does
-// nothing, what 20,000 people cost who each come once, and again, and what happens to the links when an edge is killed and comes back.
+// BenchmarkSize is 50 clinics with 200 connectors on three edge processes and one PostgreSQL: what a connector costs while it does
+// nothing, what 2,000 people cost who each come once, and again, and what happens to the links when an edge is killed and comes back.
 // The connectors are real ones, in the benchmark's own process; a third of the requests reach an edge without a link of their
 // connector and are sent on.
 func BenchmarkSize(b *testing.B) {
@@ -162,7 +162,9 @@ func (s *size) measure() {
 	defer stop()
 	s.report(time.Since(began).Seconds(), "all-linked-s")
 	s.report(s.usage().since(before).edges/links, "CPU-µs/link-opened")
-	s.idle()
+	for range 3 {
+		s.idle() // connectors act on a list of edges within half a minute
+	}
 	with, idle := s.resident(), s.idle()
 	s.report((with-empty)/links/1024, "KiB/link")
 	s.report((idle.edges-alone.edges)/links, "CPU-µs/link/s")

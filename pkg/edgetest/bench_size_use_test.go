@@ -124,10 +124,9 @@ func (s *size) files() (each float64) {
 
 // idle waits, and returns what is used a second meanwhile.
 func (s *size) idle() usage {
-	wait := max(sizeIdle*time.Duration(min(s.count, sizeConnectors))/sizeConnectors, 2*time.Second)
 	before := s.usage()
-	<-time.After(wait)
-	u, span := s.usage().since(before), wait.Seconds()
+	<-time.After(sizeIdle)
+	u, span := s.usage().since(before), sizeIdle.Seconds()
 	return usage{u.edges / span, u.database / span, u.commits / span, u.wal / span, u.size / span}
 }
 

@@ -64,7 +64,7 @@ func sections() []section {
 		{"record", "the record's share of that", (*bench).recordShare},
 		{"users", "a soak", (*bench).users},
 		{"hop", "what forwarding to another edge adds", (*bench).hop},
-		{"size", "2,000 connectors and 20,000 sessions on three edges", (*bench).size},
+		{"size", "connectors and sessions on three edges, and what each costs", (*bench).size},
 		{"cluster", "what a request pays for the cluster on the edge that has the link", (*bench).cluster},
 		{"idle", "a thousand idle connectors", (*bench).idle},
 		{"restarts", "requests that fail while edge and connector are replaced", (*bench).restarts},
