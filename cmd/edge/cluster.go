@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,7 +16,7 @@ func (p *program) clusterCommand() *cobra.Command {
 		Use: "status", Short: "List all edges: how they are, what they hold, how far they are behind", Args: cobra.NoArgs,
 		Long: "List all edges as this one knows them, also while the database is away. HEARTBEAT is how long ago an edge last wrote that it lives,\n" +
 			"CHANGES how long ago it had read all of the change log when it did. CLOCK says how far its machine's clock is from the database's, by\n" +
-			"which edges go; PEER whether this edge has a link to it.",
+			"which edges go; PEER whether this edge has a link to it. What is wrong, and what to do, is said below the table.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			resp, err := p.client().ClusterStatus(cmd.Context(), &adminv1.ClusterStatusRequest{})
 			if err != nil {
@@ -28,11 +29,11 @@ func (p *program) clusterCommand() *cobra.Command {
 			err = p.show(cmd.OutOrStdout(), resp, "EDGE\tSTATE\tVERSION\tCONNECTORS\tLINKS\tLEASES\tWEIGHT\tHEARTBEAT\tCHANGES\tCLOCK\tPEER\tADDRESS", rows,
 				"this edge is alone: set store and cluster.listen to make it one of several")
 			if err == nil && p.output == "table" {
-				schema := "the store does not answer"
+				words := troubles(resp)
 				if resp.SchemaVersion != 0 {
-					schema = fmt.Sprintf("schema version %d", resp.SchemaVersion)
+					words = append([]string{fmt.Sprintf("schema version %d", resp.SchemaVersion)}, words...)
 				}
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), schema)
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.Join(words, "\n"))
 			}
 			return err
 		},

@@ -3,6 +3,8 @@ package edge
 import (
 	"context"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sallyport-dev/sallyport/pkg/access"
 	"github.com/sallyport-dev/sallyport/pkg/change"
 	"github.com/sallyport-dev/sallyport/pkg/id"
@@ -26,6 +28,18 @@ func (e *Edge) away() bool {
 	}
 	_, failing := e.follower.Silence()
 	return failing
+}
+
+// storeAway is worth an alarm: it tells of the database whether or not anybody asks for anything.
+func (e *Edge) storeAway() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "sallyport_store_away", Help: "1 while the database that edges share does not answer this edge.",
+	}, func() float64 {
+		if e.away() {
+			return 1
+		}
+		return 0
+	})
 }
 
 // standsIn reports whether the database is away, and what was known before may stand in for it.

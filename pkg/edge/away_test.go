@@ -345,6 +345,9 @@ func TestAnEdgeCutFromTheDatabase(t *testing.T) {
 	west.way.Hold(true)
 	west.works("at once", cookie, 8*time.Second)
 	eventually(t, "that it is known", west.away)
+	if text := record(west.loopbackHandler(), "/metrics").Body.String(); !strings.Contains(text, "\nsallyport_store_away 1\n") {
+		t.Error("the metrics do not tell")
+	}
 	west.works("known", cookie, 2*time.Second)
 	if a := west.ask(oscarHost+"/x", stranger); a.status != http.StatusServiceUnavailable || code(a.body) != "E-STORE" || a.header.Get("Retry-After") == "" {
 		t.Errorf("not known here: %d %s", a.status, code(a.body))

@@ -162,6 +162,9 @@ func (e *Edge) openStore(ctx context.Context) (err error) {
 	}
 	e.follower = change.NewFollower(e.store.Changes(), 0, e.logger)
 	e.store.WhenChanged(e.follower.Kick)
+	if e.store.Shared() {
+		e.metrics.MustRegister(e.storeAway())
+	}
 	if e.keyring, err = token.NewKeyring(ctx, e.store.Keys(), e.clock.Now); err != nil {
 		return fmt.Errorf("signing keys: %w", err)
 	}

@@ -3,6 +3,7 @@ package edgetest_test
 import (
 	"fmt"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,11 +53,15 @@ func states(t *testing.T, w *edgetest.World, want map[string]string) {
 		}
 		got := map[string]string{}
 		lines := strings.Split(text, "\n")
-		for _, line := range lines[1 : len(lines)-1] {
+		end := slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, "schema version ") })
+		if end < 1 {
+			return fmt.Errorf("%s", text)
+		}
+		for _, line := range lines[1:end] {
 			fields := strings.Fields(line)
 			got[fields[0]] = fields[1]
 		}
-		if fmt.Sprint(got) != fmt.Sprint(want) || !strings.HasPrefix(lines[len(lines)-1], "schema version ") {
+		if fmt.Sprint(got) != fmt.Sprint(want) {
 			return fmt.Errorf("%s", text)
 		}
 		return nil
