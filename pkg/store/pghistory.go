@@ -32,10 +32,12 @@ func ParseHistory(text string) (History, error) {
 	system, number, _ := strings.Cut(text, "/")
 	_, err := strconv.ParseUint(system, 10, 64)
 	timeline, errTimeline := strconv.ParseUint(number, 10, 32)
-	if err = errors.Join(err, errTimeline); err != nil || timeline == 0 {
+	h := History{System: system, Timeline: int64(timeline)}
+	// What is written in another way would be taken for another system.
+	if err = errors.Join(err, errTimeline); err != nil || timeline == 0 || system[0] == '0' || h.String() != text {
 		return History{}, fault.New(fault.Invalid, "history of a database %.60q: want SYSTEM/TIMELINE", text)
 	}
-	return History{System: system, Timeline: int64(timeline)}, nil
+	return h, nil
 }
 
 // LeftBehind reports whether err says that only servers answer of another or an earlier history than was seen.
