@@ -34,7 +34,8 @@ type Here interface {
 
 // Ways are the links to other edges; *Peers is one.
 type Ways interface {
-	Link(h Holding) (tunnel.Link, bool)
+	// Link is the one to the holder, nil without one; a quiet one is the last choice.
+	Link(h Holding) (link tunnel.Link, quiet bool)
 }
 
 var (
@@ -121,27 +122,28 @@ func (f *Forwarder) wait(ctx context.Context, changed <-chan struct{}, tenant id
 }
 
 // elsewhere chooses among the runs that other edges hold, but for those of one connector: for one session always the same as long as
-// it is there, on every edge.
+// it is there, on every edge. Edges that drain come after the others, and those that are quiet last.
 func (f *Forwarder) elsewhere(tenant id.Tenant, site id.Site, stick string, not id.Connector) *registry.Member {
-	var best, draining *Holding
-	var link, drainingLink tunnel.Link
+	var best *Holding
+	var link tunnel.Link
+	var rank int
 	var score uint64
 	turn := f.turn.Add(1)
 	for _, h := range f.members.Holders(tenant, site) {
-		way, ok := f.ways.Link(h)
-		if !ok || h.Connector == not || f.wasMissed(h) {
+		way, quiet := f.ways.Link(h)
+		if way == nil || h.Connector == not || f.wasMissed(h) {
 			continue
 		}
+		r := 0
 		if peer, ok := f.members.Peer(h.Edge); ok && peer.Draining {
-			draining, drainingLink = &h, way
-			continue
+			r = 1
 		}
-		if s := weigh(stick, turn, h); best == nil || s > score {
-			best, link, score = &h, way, s
+		if quiet {
+			r = 2
 		}
-	}
-	if best == nil {
-		best, link = draining, drainingLink
+		if s := weigh(stick, turn, h); best == nil || r < rank || r == rank && s > score {
+			best, link, rank, score = &h, way, r, s
+		}
 	}
 	if best == nil {
 		return nil

@@ -176,21 +176,24 @@ func (p *Peers) accept(ctx context.Context) error {
 	}
 }
 
-// Link is the link to a peer over which exchanges for what it holds go; false while there is none. While a process of the peer gives
-// its place to another one there are two: the new one is right once it has said that it holds the run.
-func (p *Peers) Link(h Holding) (tunnel.Link, bool) {
+// Link is the link to a peer over which exchanges for what it holds go; nil while there is none. While a process of the peer gives
+// its place to another one there are two: the new one is right once it has said that it holds the run. quiet says that nothing has
+// come from there although something should have: another peer is better.
+func (p *Peers) Link(h Holding) (link tunnel.Link, quiet bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	to := p.dialled[h.Edge]
 	if len(to) == 0 {
 		return nil, false
 	}
+	chosen := to[0]
 	for _, l := range slices.Backward(to) {
 		if l.holds(h) {
-			return l.Link, true
+			chosen = l
+			break
 		}
 	}
-	return to[0].Link, true
+	return chosen.Link, chosen.isQuiet(p.cfg.Now())
 }
 
 // linked reports whether there is a link to the edge.

@@ -40,8 +40,9 @@ type peerLink struct {
 	leaving chan struct{}
 	left    bool // that it has; the reader's alone
 
-	mu   sync.Mutex // guards held
-	held map[holdingKey]uint64
+	mu      sync.Mutex // guards held and silence
+	held    map[holdingKey]uint64
+	silence silence
 }
 
 // heard notes what the process at the other end holds.

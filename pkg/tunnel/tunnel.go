@@ -103,6 +103,8 @@ type Path struct {
 	Latest, Least time.Duration
 	// Sent is how many bytes this side has sent, those sent again included (on TCP: how many were acknowledged).
 	Sent uint64
+	// Received is how many bytes have come, acknowledgements included; 0 where that is not known (TCP).
+	Received uint64
 }
 
 // Dialer opens links of one transport.

@@ -232,7 +232,7 @@ func (l *Link) Cause() error { return l.ending.Cause() }
 // Path implements tunnel.Measured.
 func (l *Link) Path() tunnel.Path {
 	stats := l.conn.ConnectionStats()
-	return tunnel.Path{Latest: stats.LatestRTT, Least: stats.MinRTT, Sent: stats.BytesSent}
+	return tunnel.Path{Latest: stats.LatestRTT, Least: stats.MinRTT, Sent: stats.BytesSent, Received: stats.BytesReceived}
 }
 
 // Probe implements tunnel.Measured: a datagram (RFC 9221) of one byte is acknowledged like all else, and means nothing to the peer,
