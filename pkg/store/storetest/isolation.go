@@ -144,7 +144,13 @@ func testIsolation(t *testing.T, s Stores) {
 			}
 		}
 	}
-	// And nothing of it had an effect.
+	unharmed(t, s, clinics)
+}
+
+// unharmed fails if anything had an effect on either clinic.
+func unharmed(t *testing.T, s Stores, clinics []clinic) {
+	t.Helper()
+	ctx := t.Context()
 	for _, c := range clinics {
 		u, err := s.Identity.User(ctx, c.Tenant, c.User.ID)
 		must(t, err)
@@ -192,19 +198,30 @@ func seedAll(t *testing.T, s Stores, of id.Tenant) clinic {
 
 // tenantMethods lists the methods of all stores that take a tenant's id.
 func tenantMethods() (names []string) {
-	for owner, store := range map[string]reflect.Type{
-		"tenant": reflect.TypeFor[tenant.Store](), "identity": reflect.TypeFor[identity.Store](),
-		"session": reflect.TypeFor[session.Store](), "token": reflect.TypeFor[token.ServiceStore](),
-		"enroll": reflect.TypeFor[enroll.Store](), "ingress": reflect.TypeFor[tenant.IngressStore](), "emailotp": reflect.TypeFor[emailotp.Store](),
-		"audit": reflect.TypeFor[audit.Store](),
-	} {
+	for owner, store := range storeTypes() {
 		for method := range store.Methods() {
-			for i := range method.Type.NumIn() {
-				if method.Type.In(i) == reflect.TypeFor[id.Tenant]() {
-					names = append(names, owner+"."+method.Name)
-				}
+			if takesTenant(method.Type) {
+				names = append(names, owner+"."+method.Name)
 			}
 		}
 	}
 	return names
+}
+
+func takesTenant(method reflect.Type) bool {
+	for i := range method.NumIn() {
+		if method.In(i) == reflect.TypeFor[id.Tenant]() {
+			return true
+		}
+	}
+	return false
+}
+
+func storeTypes() map[string]reflect.Type {
+	return map[string]reflect.Type{
+		"tenant": reflect.TypeFor[tenant.Store](), "identity": reflect.TypeFor[identity.Store](),
+		"session": reflect.TypeFor[session.Store](), "token": reflect.TypeFor[token.ServiceStore](),
+		"enroll": reflect.TypeFor[enroll.Store](), "ingress": reflect.TypeFor[tenant.IngressStore](), "emailotp": reflect.TypeFor[emailotp.Store](),
+		"audit": reflect.TypeFor[audit.Store](),
+	}
 }

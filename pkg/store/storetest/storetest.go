@@ -96,6 +96,7 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		{"Leases", testLeases},
 		{"Lapse", testLapse},
 		{"TenantIsolation", testIsolation},
+		{"TenantIsolationOfRows", testIsolationOfRows},
 		{"Durability", testDurability},
 	} {
 		t.Run(part.name, func(t *testing.T) {
