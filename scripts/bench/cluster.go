@@ -55,6 +55,9 @@ const (
 	// clusterEvery is how often each connection asks. Both sides are asked for the same, below what either can do: under as much as it
 	// can do, the one that answers less spreads over fewer requests what does not depend on them.
 	clusterEvery = 80 * time.Millisecond
+	// clusterTurns is how often they alternate in a round, each for clusterSpan.
+	clusterTurns = 5
+	clusterSpan  = 2 * time.Second
 )
 
 // cluster measures the same edge on SQLite, alone, and on PostgreSQL as one of three, in turns, under one load that lands where the
@@ -89,12 +92,9 @@ func (b *bench) cluster(ctx context.Context) error {
 		return err
 	}
 	sides := []*clusterSide{{name: "alone, SQLite", profile: "auto", path: alone}, {name: "one of three, PostgreSQL", profile: "auto-east", path: several}}
-	for range b.rounds {
-		for _, s := range sides {
-			if err = b.pay(ctx, here, s); err != nil {
-				break
-			}
-		}
+	for turn := 0; turn < clusterTurns*b.rounds && err == nil; turn++ {
+		// First one, then the other first: what else the machine does comes and goes.
+		err = errors.Join(b.pay(ctx, here, sides[turn%2]), b.pay(ctx, here, sides[1-turn%2]))
 	}
 	alone.stop()
 	several.stop()
@@ -109,11 +109,13 @@ type clusterSide struct {
 	samples
 	name, profile string
 	path          *path
+	used          float64 // seconds
+	count         int
 }
 
 func (b *bench) pay(ctx context.Context, on *host, s *clusterSide) error {
 	var m measured
-	w := s.path.work(work{Connections: connections, Bytes: bodyBytes, Every: clusterEvery, Warm: roundSpan / 2, For: 2 * roundSpan})
+	w := s.path.work(work{Connections: connections, Bytes: bodyBytes, Every: clusterEvery, Warm: clusterSpan / 4, For: clusterSpan})
 	if err := b.ask(ctx, on, "load", w, &m); err != nil {
 		return err
 	}
@@ -121,32 +123,30 @@ func (b *bench) pay(ctx context.Context, on *host, s *clusterSide) error {
 	if m.Count == 0 {
 		return fmt.Errorf("no request came back: %s", m.Fault)
 	}
-	s.add(0, m.CPU[0]/float64(m.Count)*1e6)
+	s.used += m.CPU[0]
+	s.count += m.Count
 	return nil
 }
 
 func (b *bench) priceOfCluster(ctx context.Context, sides []*clusterSide) error {
 	t := &table{
 		Name: "cluster", Columns: []string{"edge µs/request", "% recorder", "µs without it", "ratio without it", "ratio of all"},
-		Note: fmt.Sprintf("processor time of the edge that has the links, %d connections that ask every %s, %d bytes a response; the decision record's share by a profile of each edge; medians of %d alternating rounds, ratios within each",
-			connections, clusterEvery, bodyBytes, b.rounds),
+		Note: fmt.Sprintf("processor time of the edge that has the links, %d connections that ask every %s, %d bytes a response; the decision record's share by a profile of each edge; sums of %d alternating turns of %s",
+			connections, clusterEvery, bodyBytes, clusterTurns*b.rounds, clusterSpan),
 	}
-	var rests []float64 // the part that is not the recorder's, by side
+	var first [2]float64
 	for _, s := range sides {
 		share, err := b.recorded(ctx, s.profile)
 		if err != nil {
 			return err
 		}
-		rests = append(rests, 1-share/100)
-		s.samples.name = s.name
-		for i, used := range s.columns[0] {
-			first := sides[0].columns[0][i]
-			s.add(1, share)
-			s.add(2, used*rests[len(rests)-1])
-			s.add(3, used*rests[len(rests)-1]/(first*rests[0]))
-			s.add(4, used/first)
+		all := s.used / float64(s.count) * 1e6
+		rest := all * (1 - share/100)
+		if first[0] == 0 {
+			first = [2]float64{all, rest}
 		}
-		t.Rows = append(t.Rows, s.median(len(t.Columns)))
+		ratio, ofAll := rest/first[1], all/first[0]
+		t.Rows = append(t.Rows, row{Name: s.name, Figures: []*float64{&all, &share, &rest, &ratio, &ofAll}, Failed: s.failed, Fault: s.fault})
 	}
 	b.report.add(t)
 	return nil
