@@ -44,8 +44,8 @@ type Config struct {
 	// Ingress is the file with the rules that say which origin serves which host and path.
 	Ingress string `conf:"ingress" help:"file with the ingress rules"`
 	// IngressFrom says where the rules come from: file, edge (what the operator keeps there for the site), or auto: the file
-	// if there is one, else the edge. A file that comes later wins from then on; one that goes leaves its rules in force
-	// until the connector is started again.
+	// if there is one, else the edge. A file that comes later wins from then on; when it goes the edge's rules count again, and
+	// while the edge keeps none, those of the file stay until the connector is started again.
 	IngressFrom string `conf:"ingress_from" help:"auto, file or edge: where the rules come from"`
 	// IngressAllow lists the origins that rules from the edge may name: "loopback" (this machine), names, addresses and
 	// prefixes, each with or without :port. It bounds what somebody who holds the edge can reach in the clinic's network.

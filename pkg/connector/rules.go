@@ -45,8 +45,9 @@ type rules struct {
 
 	mu      sync.Mutex // guards all below; held while rules are read and swapped, so that the last word is the last one said
 	swap    func(*ingress.Rules)
-	own     bool // the file has the word
-	edge    kept
+	own     bool     // the file has the word
+	stay    bool     // the file had it, is gone, and the edge keeps none: its rules stay in force
+	edge    kept     // what the edge keeps, as far as it was good; not in force while own or stay is set
 	named   []string // files that the rules name
 	problem string
 }
@@ -72,19 +73,27 @@ func newRules(cfg Config, logger *zap.Logger) (*rules, error) {
 		r.named = ingress.Files(text)
 	}
 	r.watcher = conf.NewWatcher(0, r.watched) // before the files are read: what changes meanwhile is read again
-	if !r.own {
-		r.first = r.recall()
-		return r, nil
+	known, remembered, errKnown := r.recall()
+	if errKnown == nil {
+		r.edge = known
 	}
-	_, r.first, err = readRules(r.file)
-	return r, err
+	if r.own {
+		_, r.first, err = readRules(r.file)
+		return r, err
+	}
+	r.first = remembered
+	if errKnown != nil {
+		r.refuse(IngressEdge, fmt.Errorf("the remembered rules cannot be used: %w", errKnown))
+	}
+	r.version.Set(float64(r.edge.Version))
+	return r, nil
 }
 
-// recall reads what was last accepted from the edge.
-func (r *rules) recall() *ingress.Rules {
+// recall reads what was last taken from the edge.
+func (r *rules) recall() (kept, *ingress.Rules, error) {
 	text, err := os.ReadFile(filepath.Join(r.dir, keptFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return ingress.NoRules()
+		return kept{}, ingress.NoRules(), nil
 	}
 	var known kept
 	if err == nil {
@@ -95,12 +104,9 @@ func (r *rules) recall() *ingress.Rules {
 		rules, err = pushed([]byte(known.YAML), &r.bounds)
 	}
 	if err != nil {
-		r.refuse(IngressEdge, fmt.Errorf("the remembered rules cannot be used: %w", err))
-		return ingress.NoRules()
+		return kept{}, ingress.NoRules(), err
 	}
-	r.edge = known
-	r.version.Set(float64(known.Version))
-	return rules
+	return known, rules, nil
 }
 
 // pushed reads rules of the edge; none is a set of rules too.
@@ -151,8 +157,9 @@ func (r *rules) reload() {
 		return
 	}
 	text, rules, err := readRules(r.file)
-	if errors.Is(err, fs.ErrNotExist) && !r.own {
-		return // auto, and there never was one
+	if errors.Is(err, fs.ErrNotExist) && r.from == IngressAuto {
+		r.yield()
+		return
 	}
 	if text != nil {
 		r.named = ingress.Files(text)
@@ -161,9 +168,30 @@ func (r *rules) reload() {
 		r.refuse(IngressFile, err)
 		return
 	}
-	r.own = true
+	r.own, r.stay = true, false
 	r.version.Set(0)
 	r.enforce(IngressFile, rules)
+}
+
+// yield has the edge's rules take over from a file that is gone; those of the file stay while there are none.
+func (r *rules) yield() {
+	if !r.own {
+		return // there was no file before
+	}
+	r.own, r.named = false, nil
+	r.logger.Warn("the ingress file is gone: the rules kept at the edge count from now on", zap.String("file", r.file))
+	rules, err := pushed([]byte(r.edge.YAML), &r.bounds)
+	switch {
+	case r.edge.YAML == "":
+		r.stay = true
+		r.refuse(IngressFile, fmt.Errorf("%s is gone, and the edge keeps no rules: what the file said stays in force until it does, or until the next start", r.file))
+	case err != nil:
+		r.stay = true
+		r.refuse(IngressEdge, fmt.Errorf("%s is gone, and version %d from the edge cannot be used: %w", r.file, r.edge.Version, err))
+	default:
+		r.version.Set(float64(r.edge.Version))
+		r.enforce(IngressEdge, rules)
+	}
 }
 
 // refuse notes that the newest rules are bad; those before stay in force.
@@ -187,35 +215,46 @@ func (r *rules) enforce(from string, rules *ingress.Rules) {
 func (r *rules) Running() (version uint64, digest []byte, ownFile bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.own || r.edge.Version == 0 {
+	if r.own || r.stay || r.edge.Version == 0 {
 		return 0, nil, r.own
 	}
 	sum := sha256.Sum256([]byte(r.edge.YAML))
 	return r.edge.Version, sum[:], false
 }
 
-// Configure implements controlclient.Rules: check, remember, swap. The edge may say a version twice.
+// Configure implements controlclient.Rules: check, remember, swap. The edge may say a version twice. While a file has the word, good
+// rules are remembered for the time after it.
 func (r *rules) Configure(version uint64, text []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next := kept{Version: version, YAML: string(text)}
 	switch {
-	case r.own:
-		return controlclient.ErrOwnFile
 	case version == 0:
 		return errors.New("rules without a version")
-	case next == r.edge:
+	case r.own && r.from == IngressFile:
+		return controlclient.ErrOwnFile
+	case next == r.edge && !r.stay && !r.own:
 		return nil
 	}
 	rules, err := pushed(text, &r.bounds)
 	if err == nil {
 		err = r.remember(next)
 	}
+	if r.own {
+		if err == nil {
+			r.edge = next
+		}
+		return controlclient.ErrOwnFile
+	}
 	if err != nil {
 		r.refuse(IngressEdge, fmt.Errorf("version %d: %w", version, err))
 		return errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	r.edge = next
+	if r.stay && len(text) == 0 {
+		return nil // none at the edge either
+	}
+	r.stay = false
 	r.version.Set(float64(version))
 	r.enforce(IngressEdge, rules)
 	return nil
@@ -272,7 +311,7 @@ func (r *rules) status() IngressStatus {
 	defer r.mu.Unlock()
 	s := IngressStatus{From: IngressFile, Problem: r.problem}
 	switch {
-	case r.own:
+	case r.own, r.stay:
 	case r.edge.YAML == "":
 		s.From, s.Version = ingressNone, r.edge.Version
 	default:

@@ -89,7 +89,11 @@ func TestAFileWinsAndABadOneChangesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.reload()
-		w.want("no file any more", "file", 0, fileOrigin, "no such file")
+		if from == IngressFile {
+			w.want("no file any more", "file", 0, fileOrigin, "no such file")
+		} else {
+			w.want("no file any more", "edge", 3, origin1, "")
+		}
 		w.write(to("http://10.0.0.6"))
 		w.reload()
 		w.want("good again", "file", 0, "http://10.0.0.6", "")
@@ -103,6 +107,57 @@ func TestAFileWinsAndABadOneChangesNothing(t *testing.T) {
 	}
 	if err := newRuleWorld(t, IngressFile, "").start(); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("started without the file that was asked for: %v", err)
+	}
+}
+
+// The file goes while the connector runs: the edge's rules take over, the newest that were good. While there are none, the clinic is
+// not cut off: what the file said stays, and the connector says so.
+func TestRulesOfTheEdgeTakeOverFromAFileThatGoes(t *testing.T) {
+	w := newRuleWorld(t, IngressAuto, to(fileOrigin))
+	if err := w.start(); err != nil {
+		t.Fatal(err)
+	}
+	gone := func() {
+		t.Helper()
+		if err := os.Remove(w.cfg.Ingress); err != nil {
+			t.Fatal(err)
+		}
+		w.reload()
+		w.reload() // nothing new
+	}
+	gone()
+	w.want("none at the edge", "file", 0, fileOrigin, "is gone, and the edge keeps no rules")
+	if version, _, own := w.Running(); version != 0 || own {
+		t.Errorf("the edge is told of version %d, own file %t", version, own)
+	}
+	if err := w.Configure(1, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.want("the edge keeps none", "file", 0, fileOrigin, "is gone")
+	if err := w.Configure(2, []byte(to("http://10.0.0.5"))); err == nil {
+		t.Error("rules out of bounds are taken")
+	}
+	w.want("bad ones", "file", 0, fileOrigin, "ingress_allow")
+	if err := w.Configure(3, []byte(to(origin1))); err != nil {
+		t.Fatal(err)
+	}
+	w.want("the edge keeps some now", "edge", 3, origin1, "")
+
+	w.write(to(fileOrigin))
+	w.reload()
+	for version, text := range map[uint64]string{4: to(origin2), 5: "rules: 7"} {
+		if err := w.Configure(version, []byte(text)); !errors.Is(err, controlclient.ErrOwnFile) {
+			t.Errorf("version %d beside a file: %v", version, err)
+		}
+	}
+	w.want("a file again", "file", 0, fileOrigin, "")
+	if err := w.start(); err != nil { // what was remembered is over a start, too
+		t.Fatal(err)
+	}
+	gone()
+	w.want("what came meanwhile", "edge", 4, origin2, "")
+	if version, digest, own := w.Running(); version != 4 || len(digest) == 0 || own {
+		t.Errorf("the edge is told of version %d, own file %t", version, own)
 	}
 }
 

@@ -110,9 +110,15 @@ func (r *ingressRules) forget(c id.Connector) {
 func (r *ingressRules) heard(a *admission, h *tunnelv1.Heartbeat) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if known := r.process(a); known != nil {
-		known.Running, known.OwnFile = h.GetConfigurationVersion(), h.GetOwnFile()
+	known := r.process(a)
+	if known == nil {
+		return
 	}
+	if known.OwnFile && !h.GetOwnFile() { // the file is gone: what it was offered meanwhile it did not take
+		known.Sent, known.SentAt, known.via = 0, time.Time{}, nil
+		a.unoffered = true
+	}
+	known.Running, known.OwnFile = h.GetConfigurationVersion(), h.GetOwnFile()
 }
 
 // process is the entry of a link's process, or nil if a newer process has taken its place; mu is held.

@@ -202,6 +202,14 @@ func TestConnectorsWithTheirOwnFileAreShownAsSuch(t *testing.T) {
 		if s := w.known(); s.Running != 0 || !s.OwnFile {
 			t.Errorf("after a file came: %+v", s)
 		}
+		// When it goes the rules are offered again, because they were not taken beside it.
+		k.mu.Lock()
+		k.own = false
+		k.mu.Unlock()
+		<-time.After(3 * controlserver.DefaultHeartbeat)
+		if s := w.known(); s.Running != 1 || s.OwnFile || s.Refused != "" {
+			t.Errorf("after the file went: %+v", s)
+		}
 	})
 }
 
