@@ -221,4 +221,12 @@ func TestALocalFileWinsAndIsReadAgain(t *testing.T) {
 	r.Connector.Signal(syscall.SIGHUP)
 	r.serves("one")
 	r.ready("the good file", func(s connector.Status) bool { return s.Ingress.Problem == "" })
+
+	// It goes: the newest rules of the edge take over, and the edge knows.
+	r.Admin("ingress", "set", r.rules("one.yaml", toOrigin(r.two.URL)))
+	if err := os.Remove(filepath.Join(r.Dir, "ingress.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	r.serves("two")
+	r.says("version 3")
 }
