@@ -73,11 +73,14 @@ func (l *links) serve(link tunnel.Link) {
 		_ = link.Close(tunnel.Reason{Code: tunnel.ReasonShutdown, Message: "the edge stops"})
 		return
 	}
-	l.serving.Go(func() {
-		if err := l.control.ServeLink(l.ctx, link); err != nil {
-			l.logger.Info("link not admitted", zap.Error(err))
-		}
-	})
+	l.serving.Go(func() { l.ended(l.control.ServeLink(l.ctx, link)) })
+}
+
+// ended has room for a line of the log on its stack, which serve's goroutines, one for each link, are spared.
+func (l *links) ended(err error) {
+	if err != nil {
+		l.logger.Info("link not admitted", zap.Error(err))
+	}
 }
 
 // ServeHTTP takes a link over WebSocket.

@@ -144,21 +144,37 @@ func (l *Link) Open(ctx context.Context) (tunnel.Stream, error) {
 	return l.newStream(q, false), nil
 }
 
-// Accept implements tunnel.Link.
+// Accept implements tunnel.Link. Its stack is small where it waits for long: an edge has thousands that do.
 func (l *Link) Accept(ctx context.Context) (tunnel.Stream, error) {
+	if err := l.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { <-l.turn }()
+	if s, err := l.acceptHeld(ctx); s != nil || err != nil {
+		return s, err
+	}
+	return l.acceptAdmitted(ctx)
+}
+
+// enter takes the turn.
+func (l *Link) enter(ctx context.Context) error {
 	select {
 	case <-l.ending.Done():
-		return nil, l.ending.Cause()
+		return l.ending.Cause()
 	default:
 	}
 	select {
 	case l.turn <- struct{}{}:
-		defer func() { <-l.turn }()
+		return nil
 	case <-l.ending.Done():
-		return nil, l.ending.Cause()
+		return l.ending.Cause()
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
+}
+
+// acceptHeld returns a stream that takeHeld took, or nothing once that has ended and left none.
+func (l *Link) acceptHeld(ctx context.Context) (tunnel.Stream, error) {
 	select {
 	case s := <-l.first:
 		return s, nil
@@ -168,16 +184,16 @@ func (l *Link) Accept(ctx context.Context) (tunnel.Stream, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	return l.acceptAdmitted(ctx)
-}
-
-// acceptAdmitted is Accept once takeHeld has ended, which may have left a stream.
-func (l *Link) acceptAdmitted(ctx context.Context) (tunnel.Stream, error) {
 	select {
 	case s := <-l.first:
 		return s, nil
 	default:
+		return nil, nil
 	}
+}
+
+// acceptAdmitted is Accept of a link without takeHeld.
+func (l *Link) acceptAdmitted(ctx context.Context) (tunnel.Stream, error) {
 	for {
 		q, err := l.conn.AcceptStream(ctx)
 		switch {

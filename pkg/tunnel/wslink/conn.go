@@ -126,7 +126,7 @@ func (c *conn) giveBack() {
 	}
 }
 
-// next reads the next message.
+// next waits for the next message and reads it. It waits on a small stack, as most links do most of the time.
 func (c *conn) next() error {
 	kind, r, err := c.ws.Reader(context.Background())
 	if err != nil {
@@ -135,6 +135,11 @@ func (c *conn) next() error {
 	if kind != websocket.MessageBinary {
 		return errText
 	}
+	return c.whole(r)
+}
+
+// whole reads a message that has begun.
+func (c *conn) whole(r io.Reader) error {
 	select {
 	case <-c.done:
 		return net.ErrClosed
