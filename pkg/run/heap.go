@@ -27,7 +27,8 @@ func Heap(least uint64) (stop func()) {
 type heap struct {
 	least   uint64
 	percent int
-	last    time.Time // of the last collection
+	live    uint64    // after the last collection
+	last    time.Time // when that was
 	stopped atomic.Bool
 }
 
@@ -48,39 +49,61 @@ func (h *heap) adjust() {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
 	now := time.Now()
-	percent := growth(live[0].Value.Uint64(), h.least, h.percent, now.Sub(h.last))
-	h.last = now
+	c := collection{live: max(live[0].Value.Uint64(), smallHeap), before: h.live, percent: h.percent, took: now.Sub(h.last)}
+	percent := c.growth(h.least)
+	h.live, h.last = c.live, now
 	if change := percent - h.percent; change >= worthwhile || change <= -worthwhile || percent == 100 && change != 0 {
 		debug.SetGCPercent(percent)
 		h.percent = percent
 	}
 }
 
+// collection is what one found.
+type collection struct {
+	live, before uint64        // bytes alive, now and after the one before; 0 is not known
+	percent      int           // by how many the heap could grow
+	took         time.Duration // since the one before
+}
+
 // smallHeap stands for a live heap that is not known yet, or is smaller: that of a program that has just started.
 const smallHeap = 2 << 20
 
-// A heap that would double before busy is over grows as far as Go lets it, one that would not before quiet is over by idle percent.
+// A heap that would double before busy is over grows as far as Go lets it; one that would not before quiet is over, by a quarter
+// of that; and by half of this where collections are so far apart that each second of them reads no more than stillRate bytes,
+// which is a few hundredths of a core.
 const (
-	busy  = time.Second
-	quiet = 2 * time.Second
-	idle  = 25
+	busy      = time.Second
+	quiet     = 2 * time.Second
+	stillRate = 64 << 20
+
+	quietPercent = 25
+	stillPercent = 12
+	// fillingPercent is for a heap whose live part has grown by an eighth. What came to stay lies among garbage, and the holes that
+	// this leaves are given to whoever needs their size, but not back to the system.
+	fillingPercent = 30
 )
 
-// growth is by how many percent a heap of live bytes may grow, when it could by last and took since for it.
-func growth(live, least uint64, last int, since time.Duration) int {
-	live = max(live, smallHeap)
-	if live < least/2 {
-		return int((least - live) * 100 / live)
+// growth is by how many percent the heap may grow until the next collection.
+func (c collection) growth(least uint64) int {
+	if c.live < least/2 {
+		return int((least - c.live) * 100 / c.live)
 	}
-	switch doubles := since * 100 / time.Duration(max(last, 1)); {
-	case doubles < busy:
-		last = 100
+	most := min(c.percent, 100)
+	switch doubles := c.took * 100 / time.Duration(max(c.percent, 1)); {
 	case doubles > quiet:
-		last = idle
+		most = quietPercent
+		if apart := doubles.Seconds() * stillPercent / 100; float64(c.live) <= stillRate*apart {
+			most = stillPercent
+		}
+	case c.before > 0 && c.live-min(c.before, c.live) > c.before/8:
+		most = fillingPercent
+	case doubles < busy:
+		most = 100
+	case most < quietPercent: // it is not still any more
+		most = quietPercent
 	}
-	most := min(last, 100)
-	if live < least {
-		most = max(most, int((least-live)*100/live))
+	if c.live < least {
+		most = max(most, int((least-c.live)*100/c.live))
 	}
 	return most
 }

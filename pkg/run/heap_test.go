@@ -20,7 +20,7 @@ func TestGrowthReachesTheLeastAndDoublesAboveIt(t *testing.T) {
 		{5 * mib, 0, 10 * mib},
 	} {
 		live := max(c.live, smallHeap)
-		got := live + live*uint64(growth(c.live, c.least, 100, 0))/100
+		got := live + live*uint64(collection{live: live, percent: 100}.growth(c.least))/100
 		if got > c.want || got < c.want-c.want/50 {
 			t.Errorf("a live heap of %d MiB may reach %d KiB, want %d", c.live/mib, got>>10, c.want>>10)
 		}
@@ -58,31 +58,45 @@ func collected(t *testing.T, least uint64) int {
 		runtime.ReadMemStats(&stats)
 		percent = debug.SetGCPercent(100)
 		debug.SetGCPercent(percent)
-		if want := growth(stats.HeapAlloc, least, 100, 0); percent-want < 2*worthwhile && want-percent < 2*worthwhile {
+		if want := (collection{live: stats.HeapAlloc, percent: 100}).growth(least); percent-want < 2*worthwhile && want-percent < 2*worthwhile {
 			break
 		}
 	}
 	return percent
 }
 
-// A large heap is given less while its process does little, and as much as ever when it works.
+// A large heap is given less while its process does little or is being filled, and as much as ever when it works.
 func TestIdleHeapHoldsLittleGarbage(t *testing.T) {
 	const mib = 1 << 20
 	for _, c := range []struct {
-		live, last int
-		since      time.Duration
-		want       int
+		live, before uint64
+		percent      int
+		took         time.Duration
+		want         int
 	}{
-		{100, 100, 3 * time.Second, 25},
-		{100, 25, 700 * time.Millisecond, 25}, // as fast as before, so that it stays
-		{100, 25, 300 * time.Millisecond, 25},
-		{100, 25, 200 * time.Millisecond, 100},
-		{100, 100, 1500 * time.Millisecond, 100},
-		{40, 100, 3 * time.Second, 60}, // least is not reached
-		{5, 1180, 3 * time.Second, 1180},
+		{100, 100, 100, 3 * time.Second, 25},
+		{100, 100, 25, 700 * time.Millisecond, 25}, // as fast as before, so that it stays
+		{100, 100, 25, 300 * time.Millisecond, 25},
+		{100, 100, 25, 200 * time.Millisecond, 100},
+		{100, 100, 100, 1500 * time.Millisecond, 100},
+		{100, 100, 25, 4 * time.Second, 12},
+		{1000, 1000, 25, 4 * time.Second, 25}, // more often would cost too much
+		{100, 100, 12, 1700 * time.Millisecond, 12},
+		{100, 100, 12, time.Second, 25},            // the same
+		{100, 100, 12, 200 * time.Millisecond, 25}, // it is not still any more
+		{100, 100, 12, 100 * time.Millisecond, 100},
+		{100, 60, 100, 800 * time.Millisecond, 30}, // a thousand connectors arrive
+		{100, 60, 12, 100 * time.Millisecond, 30},
+		{100, 90, 100, 100 * time.Millisecond, 100}, // requests come and go
+		{100, 140, 100, 100 * time.Millisecond, 100},
+		{100, 0, 100, 100 * time.Millisecond, 100},
+		{100, 100, 30, 250 * time.Millisecond, 100}, // all are there
+		{40, 40, 100, 3 * time.Second, 60},          // least is not reached
+		{5, 5, 1180, 3 * time.Second, 1180},
 	} {
-		if got := growth(uint64(c.live)*mib, 64*mib, c.last, c.since); got != c.want {
-			t.Errorf("%d MiB, by %d%% in %v: may grow by %d%%, want %d", c.live, c.last, c.since, got, c.want)
+		now := collection{live: c.live * mib, before: c.before * mib, percent: c.percent, took: c.took}
+		if got := now.growth(64 * mib); got != c.want {
+			t.Errorf("%d MiB after %d, by %d%% in %v: may grow by %d%%, want %d", c.live, c.before, c.percent, c.took, got, c.want)
 		}
 	}
 }
