@@ -73,7 +73,7 @@ func TestACommitThatTheStandbyDoesNotHave(t *testing.T) {
 		t.Fatal(err)
 	}
 	standby.Signal(t, syscall.SIGSTOP)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	batch := []audit.Decision{decided("maple", "/only-there")}
 	numbers, err := db.Audit().Append(ctx, batch, nil)

@@ -53,7 +53,7 @@ func unsettled(t *testing.T, took, late bool) {
 	_, err := straight.Audit().Append(t.Context(), []audit.Decision{decided("maple", "/before")}, nil)
 	must(err)
 	relay.CutOffCommitOf("needle.example", took)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // as long as the recorder waits
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // the recorder waits 2 s
 	defer cancel()
 	_, err = through.Audit().Append(ctx, batch, nil)
 	var open interface{ Unsettled() string }
