@@ -73,11 +73,11 @@ func TestClocksTenMinutesOff(t *testing.T) {
 			_, cookie := east.signIn()
 			for i, n := range []*node{east, west} {
 				n.ready(cookie)
-				n.works("signed in", cookie, 5*time.Second)
-				if ahead := n.clock.Ahead(); (ahead - off[i]).Abs() > 2*time.Second {
+				n.works("signed in", cookie, 20*time.Second)
+				if ahead := n.clock.Ahead(); (ahead - off[i]).Abs() > time.Minute {
 					t.Errorf("edge %d says that its machine is ahead by %s", i, ahead)
 				}
-				if now := time.Since(n.clock.Now()); now.Abs() > 2*time.Second {
+				if now := time.Since(n.clock.Now()); now.Abs() > time.Minute {
 					t.Errorf("edge %d is off by %s", i, now)
 				}
 			}
@@ -97,7 +97,7 @@ func TestClocksTenMinutesOff(t *testing.T) {
 			}
 			eventually(t, "the other edge to be told", func() bool {
 				_, all, err := east.heart.Status(t.Context())
-				return err == nil && len(all) == 2 && (all[1].Ahead-off[1]).Abs() < 2*time.Second
+				return err == nil && len(all) == 2 && (all[1].Ahead-off[1]).Abs() < time.Minute
 			})
 		})
 	}
