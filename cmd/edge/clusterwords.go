@@ -26,7 +26,7 @@ func troubles(resp *adminv1.ClusterStatusResponse) (out []string) {
 	}
 	var versions []string
 	for _, e := range resp.Edges {
-		words := ""
+		var words string
 		if e.Id == resp.Edge {
 			words = ofItself(e, away)
 		} else {
