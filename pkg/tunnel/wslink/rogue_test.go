@@ -32,7 +32,8 @@ func TestRoguePeers(t *testing.T) {
 		},
 		"streams without end, never given up": func(t *testing.T, ws *websocket.Conn) {
 			session := rogueSession(t, ws)
-			for range 2000 {
+			// Those that come faster than they are taken are refused by yamux itself, and count for nothing.
+			for {
 				if _, err := session.OpenStream(); err != nil {
 					return
 				}
