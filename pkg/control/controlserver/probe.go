@@ -20,8 +20,9 @@ import (
 // A heartbeat shows that the control stream lives, and no more (attack case H15): a link is up while something goes the way of
 // exchanges and comes back. Exchanges that are answered show it; on a quiet link a probe does.
 const (
-	// provedLately is how young a round trip has to be for a heartbeat to bring no probe.
-	provedLately = 2 * time.Second
+	// provedLately is how young a round trip has to be for a heartbeat to bring no probe. With heartbeats every 3 s each second
+	// one does, so that what is up was shown 7 s ago at most: probes are most of what an idle link costs.
+	provedLately = 4 * time.Second
 	// probeTimeout is how long a probe may take; there is one at a time.
 	probeTimeout = 8 * time.Second
 	// probeLate and lateTrips, in round trips of the link, are how long a probe may be out before others are preferred.

@@ -16,7 +16,8 @@ import (
 type Config struct {
 	// Idle is how long a silent peer is believed to live; default 6 s. QUIC takes the smaller of both sides' values.
 	Idle time.Duration
-	// KeepAlive is how often a quiet link is probed; default 2 s. It must be well below Idle.
+	// KeepAlive is how long nothing may come before the peer is asked to say something; default 3 s, about what heartbeats make needless.
+	// More than half of Idle counts as that.
 	KeepAlive time.Duration
 	// Handshake bounds the time to the peer's first answer; default 5 s. The whole handshake may take twice as long.
 	Handshake time.Duration
@@ -73,7 +74,7 @@ const (
 
 func (c Config) withDefaults(streams int) Config {
 	c.Idle = orDefault(c.Idle, 6*time.Second)
-	c.KeepAlive = orDefault(c.KeepAlive, 2*time.Second)
+	c.KeepAlive = orDefault(c.KeepAlive, 3*time.Second)
 	c.Handshake = orDefault(c.Handshake, 5*time.Second)
 	c.MaxIncoming = orDefault(c.MaxIncoming, streams)
 	c.RetryAbove = orDefault(c.RetryAbove, 64)

@@ -15,8 +15,12 @@ type watcher struct {
 
 	mu              sync.Mutex // guards all below
 	pings, silences *time.Timer
+	measured        time.Time // when the round trip last was
 	stopped         bool
 }
+
+// staleTrip is how old the measured round trip of a link may become that says enough by itself.
+const staleTrip = 30 * time.Second
 
 func watch(l *Link) *watcher {
 	w := &watcher{link: l}
@@ -44,12 +48,22 @@ func (w *watcher) again(timer *time.Timer, in time.Duration) {
 	}
 }
 
-// ping makes the peer say something, and measures the round trip.
+// ping makes a peer that says nothing by itself say something, and measures the round trip.
 func (w *watcher) ping() {
+	w.mu.Lock()
+	stale := time.Since(w.measured) >= staleTrip
+	w.mu.Unlock()
+	if left := w.link.conf.Ping - w.link.conn.silent(); left > 0 && !stale {
+		w.again(w.pings, left)
+		return
+	}
 	w.link.during(func() {
 		began := time.Now()
 		if rtt, err := w.link.session.Ping(); err == nil {
 			w.link.rtt.Store(int64(rtt))
+			w.mu.Lock()
+			w.measured = time.Now()
+			w.mu.Unlock()
 		}
 		w.again(w.pings, max(w.link.conf.Ping-time.Since(began), 0))
 	})
