@@ -112,7 +112,7 @@ func (t *try) Read(p []byte) (int, error) {
 	}
 	n, err = u.r.Body.Read(p)
 	u.count.Add(int64(n))
-	if err == io.EOF {
+	if err == io.EOF { //nolint:errorlint // a wrapped EOF is an early end
 		u.whole.Store(true)
 	}
 	if keep > 0 {
@@ -190,7 +190,7 @@ func (u *upload) discard() {
 	if !u.over.Load() && u.r.Context().Err() == nil {
 		_ = u.control.Flush() // the answer does not wait for that
 		_ = u.control.SetReadDeadline(time.Now().Add(discardWait))
-		if _, err := io.CopyN(io.Discard, u.r.Body, discardBytes); err == io.EOF {
+		if _, err := io.CopyN(io.Discard, u.r.Body, discardBytes); err == io.EOF { //nolint:errorlint // a wrapped EOF is an early end
 			_ = u.control.SetReadDeadline(time.Time{})
 			return
 		}
