@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -9,9 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/store/disktest"
 	"github.com/sallyport-dev/sallyport/pkg/store/pgtest"
 	"github.com/sallyport-dev/sallyport/pkg/tenant"
 )
@@ -22,32 +20,7 @@ func onSmallDisk(t *testing.T, c *Config) {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	err := unix.Mount("tmpfs", c.StateDir, "tmpfs", 0, "size=4m,mode=0700")
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		t.Skip("needs root: tmpfs")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(c.StateDir, unix.MNT_DETACH) })
-}
-
-// fillUp takes what is left of a disk, and gives it back when the file is removed.
-func fillUp(t *testing.T, path string) {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for block := make([]byte, 4096); err == nil; {
-		_, err = f.Write(block)
-	}
-	if !errors.Is(err, unix.ENOSPC) {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	disktest.Mount(t, c.StateDir, "size=4m,mode=0700")
 }
 
 // served asks until somebody is not served any more, and returns how often they were.
@@ -81,7 +54,7 @@ func TestTheSpoolsDiskIsFull(t *testing.T) {
 		east.works("at once", cookie, 8*time.Second)
 		eventually(t, "that it is known", func() bool { return east.away() && east.standby.Away() })
 		acknowledged += 3
-		fillUp(t, ballast)
+		disktest.Fill(t, ballast)
 		served, refused := east.served(cookie)
 		acknowledged += served
 		if refused.status != http.StatusServiceUnavailable || code(refused.body) != "E-RECORD" || !strings.Contains(refused.body, "Access must be recorded before it is given") {

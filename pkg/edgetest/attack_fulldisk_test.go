@@ -10,9 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sallyport-dev/sallyport/pkg/session"
+	"github.com/sallyport-dev/sallyport/pkg/store/disktest"
 )
 
 // With a full disk nothing can be recorded, so nobody is let in: people are told so in words, the application hears nothing,
@@ -24,14 +23,7 @@ func TestTheEdgesDiskIsFull(t *testing.T) {
 		if err := os.Mkdir(path, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		err := unix.Mount("tmpfs", path, "tmpfs", 0, "size=3m,mode=0700")
-		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-			t.Skip("needs root: tmpfs")
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = unix.Unmount(path, unix.MNT_DETACH) })
+		disktest.Mount(t, path, "size=3m,mode=0700")
 	}})
 	v := k.w.SignIn()
 	reference := session.CookieReference + "=" + v.Cookie(k.w.URL("/"), session.CookieReference)
@@ -43,7 +35,7 @@ func TestTheEdgesDiskIsFull(t *testing.T) {
 	}
 
 	ballast := filepath.Join(dir, "ballast")
-	fillUp(t, ballast)
+	disktest.Fill(t, ballast)
 	var refused answer
 	Eventually(t, "the store to be full", func() error { // what it holds already leaves room for some
 		if refused = ask(); refused.status == http.StatusNoContent {
@@ -104,23 +96,5 @@ func TestTheEdgesDiskIsFull(t *testing.T) {
 	k.w.WaitForLink()
 	if a := ask(); a.status != http.StatusNoContent {
 		t.Errorf("after a restart: %d", a.status)
-	}
-}
-
-// fillUp takes what is left of a disk, and gives it back when the file is removed.
-func fillUp(t *testing.T, path string) {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for block := make([]byte, 4096); err == nil; {
-		_, err = f.Write(block)
-	}
-	if !errors.Is(err, unix.ENOSPC) {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -2,62 +2,24 @@ package store_test
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 
 	"github.com/sallyport-dev/sallyport/pkg/audit"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/store"
+	"github.com/sallyport-dev/sallyport/pkg/store/disktest"
 	"github.com/sallyport-dev/sallyport/pkg/tenant"
 )
 
-// smallDisk mounts a disk of a few MiB.
-func smallDisk(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2m,mode=0700")
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		t.Skip("needs root: tmpfs")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-// fill takes what is left of a disk, and gives it back by removing the file.
-func fill(t *testing.T, path string) {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	chunk := make([]byte, 4096)
-	for err == nil {
-		_, err = f.Write(chunk)
-	}
-	if !errors.Is(err, unix.ENOSPC) {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // A full disk refuses what cannot be recorded, says why, damages nothing, and is over by itself when there is room again.
 func TestFullDisk(t *testing.T) {
-	dir := smallDisk(t)
+	dir := t.TempDir()
+	disktest.Mount(t, dir, "size=2m,mode=0700")
 	db := open(t, filepath.Join(dir, "edge.db"))
 	ctx := t.Context()
 	if err := db.Tenants().CreateTenant(ctx, tenant.Tenant{ID: "maple", SignInHost: "s.example"}); err != nil {
@@ -86,7 +48,7 @@ func TestFullDisk(t *testing.T) {
 				t.Fatalf("round %d, with room: %v", round, err)
 			}
 		}
-		fill(t, filler)
+		disktest.Fill(t, filler)
 		refuse(t, decide)
 		err := db.Tenants().CreateSite(ctx, tenant.Site{Tenant: "maple", ID: "main"})
 		if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Public(err), "full") {

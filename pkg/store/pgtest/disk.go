@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/sallyport-dev/sallyport/pkg/store/disktest"
 )
 
 // smallDisk is what there is for all that a server of StartSmall keeps: a new one and some of our schema, with room for a little more.
@@ -26,17 +26,8 @@ func StartSmall(t testing.TB) *Server {
 	if err = errors.Join(err, os.Mkdir(s.data(), 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	err = unix.Mount("tmpfs", s.data(), "tmpfs", 0, fmt.Sprintf("%s,mode=0700,uid=%d,gid=%d", smallDisk, uid, gid))
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		t.Skip("needs root: tmpfs")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		s.end()
-		_ = unix.Unmount(s.data(), unix.MNT_DETACH)
-	})
+	disktest.Mount(t, s.data(), fmt.Sprintf("%s,mode=0700,uid=%d,gid=%d", smallDisk, uid, gid))
+	t.Cleanup(s.end)
 	if err := s.make("--wal-segsize=1"); err != nil { // MiB: a log that is not full long before the disk
 		t.Fatal(err)
 	}
@@ -48,19 +39,7 @@ func (s *Server) ballast() string { return filepath.Join(s.data(), "ballast") }
 // Fill takes what is left of the disk of StartSmall, and then has the server write until it cannot: it ends by that, or refuses.
 func (s *Server) Fill(t testing.TB) {
 	t.Helper()
-	f, err := os.Create(s.ballast())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for block := make([]byte, 4096); err == nil; {
-		_, err = f.Write(block)
-	}
-	if !errors.Is(err, unix.ENOSPC) {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	disktest.Fill(t, s.ballast())
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
 	conn, err := s.admin(ctx)
