@@ -127,6 +127,10 @@ func (e *Edge) failed(w http.ResponseWriter, r *http.Request, v *visit, err erro
 	code := fault.CodeOf(err)
 	if r.Context().Err() != nil && code != fault.Denied {
 		// The client went, which is no fault of ours. One that closed its half alone still reads: silence would be a 200 to it.
+		// Over HTTP/1.1 the context is the connection's, and nothing more can be asked on it.
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close")
+		}
 		e.problem(w, r, v, wire.CodeClientAbort)
 		return
 	}

@@ -292,6 +292,26 @@ func TestRevocationEndsWhatRuns(t *testing.T) {
 			t.Error("the connection is still open")
 		}
 	})
+	// net/http lets go of a connection whose reading was cut, and would refuse each further request on it.
+	t.Run("a wait for the answer, and its connection", func(t *testing.T) {
+		asked := make(chan struct{})
+		w := newWay(t, origin(t, func(_ http.ResponseWriter, r *http.Request) {
+			close(asked)
+			<-r.Context().Done()
+		}), wayConfig{})
+		revoke := w.leased()
+		c, r := w.raw()
+		say(c, "GET /oscar/chart HTTP/1.1\r\nHost: "+publicHost+"\r\n\r\n")
+		<-asked
+		revoke()
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatalf("no page: %v", err)
+		}
+		if got := errorCode(t, resp); got != wire.CodeRevoked || !resp.Close {
+			t.Errorf("%s, and the connection ends: %t", got, resp.Close)
+		}
+	})
 	t.Run("upload that goes on", func(t *testing.T) {
 		w := newWay(t, origin(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }), wayConfig{})
 		revoke := w.leased()

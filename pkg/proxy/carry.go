@@ -224,6 +224,10 @@ func (c *carrying) page(code string, status int) {
 	if c.r.Context().Err() != nil {
 		// The deadline that ended the waits would end this write too.
 		_ = c.control.SetWriteDeadline(time.Now().Add(pageWait))
+		// And net/http took the one on reading for the end of the connection: each further request on it would be over as it begins.
+		if c.r.ProtoMajor == 1 {
+			c.w.Header().Set("Connection", "close")
+		}
 	}
 	c.mu.Unlock()
 	c.pages.Error(c.w, c.r, web.Problem{
