@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -163,21 +164,27 @@ func output(ctx context.Context, name string, args ...string) (string, error) {
 
 // isReady asks a program's /ready.
 func isReady(ctx context.Context, port int) error {
+	_, err := fetch(ctx, port, "ready")
+	return err
+}
+
+// fetch asks a program on its loopback port.
+func fetch(ctx context.Context, port int, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/ready", port), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/%s", port, path), nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("/ready on %d answers %s", port, resp.Status)
+		return nil, fmt.Errorf("/%s on %d answers %s", path, port, resp.Status)
 	}
-	return nil
+	return io.ReadAll(resp.Body)
 }
 
 // setUp makes the clinics, each through another edge: every edge serves every tenant.

@@ -20,16 +20,40 @@ type load struct {
 	fronts []*front
 	every  time.Duration
 
-	mu    sync.Mutex // guards what follows
-	tally tally
-	last  map[string]time.Time // when a clinic's last request was answered
+	mu      sync.Mutex // guards what follows
+	tally   tally
+	last    map[string]time.Time // when a clinic's last request was answered
+	open    map[*request]struct{}
+	leaving *leaving // nil while nothing goes
+	// answered are the identifiers of all requests that got a whole answer.
+	answered []string
 }
 
 // tally is what happened since it was emptied.
 type tally struct {
-	requests, failed, turnedAway int
-	longest                      time.Duration // the longest time that a clinic was without an answer
-	faults                       map[string]int
+	requests, turnedAway int
+	longest              time.Duration // the longest time that a clinic was without an answer
+	failures             []failure
+}
+
+// failure is a request that came to nothing.
+type failure struct {
+	began time.Time
+	why   string
+}
+
+// request is one that is under way.
+type request struct {
+	clinic string
+	began  time.Time
+	front  *front // on which it is tried now
+}
+
+// leaving counts what may break with a part that goes: every request that is under way at any moment from the signal until the
+// process is no more, and of these the ones that the load sent to it.
+type leaving struct {
+	front     *front // nil for a part that is no edge
+	under, on map[*request]struct{}
 }
 
 // front is one edge as the load balancer sees it.
@@ -56,7 +80,7 @@ func (r *rig) newLoad() (*load, error) {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
-	l := &load{every: 10 * time.Millisecond, last: map[string]time.Time{}, tally: tally{faults: map[string]int{}}}
+	l := &load{every: 10 * time.Millisecond, last: map[string]time.Time{}, open: map[*request]struct{}{}}
 	for n := 1; n <= edges; n++ {
 		f := &front{address: fmt.Sprintf("127.0.0.1:%d", r.listens(n))}
 		f.client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
@@ -84,7 +108,7 @@ func (e *noConnectionError) Unwrap() error { return e.error }
 func (l *load) run(ctx context.Context, tokens map[string]string) {
 	var all sync.WaitGroup
 	for clinic, token := range tokens {
-		l.note(clinic, nil)
+		l.last[clinic] = time.Now()
 		all.Go(func() { l.clinic(ctx, &all, clinic, token) })
 	}
 	all.Wait()
@@ -111,7 +135,9 @@ func (l *load) clinic(ctx context.Context, all *sync.WaitGroup, clinic, token st
 			return
 		}
 		all.Go(func() {
-			l.note(clinic, l.once(clinic, token, size))
+			one := l.begin(clinic)
+			id, err := l.once(one, token, size)
+			l.end(one, id, err)
 			<-under
 		})
 	}
@@ -120,13 +146,14 @@ func (l *load) clinic(ctx context.Context, all *sync.WaitGroup, clinic, token st
 var errNoEdge = errors.New("no edge takes a connection")
 
 // once sends one request to an edge that takes connections. It is not bound to the end of the load: what has begun is seen through.
-func (l *load) once(clinic, token string, size int) error {
+func (l *load) once(one *request, token string, size int) (id string, err error) {
 	for try, at := range rand.Perm(len(l.fronts) * 2) {
 		f := l.fronts[at%len(l.fronts)]
 		if f.leftOut() && try < len(l.fronts) {
 			continue
 		}
-		err := f.get(clinic, token, size)
+		l.on(one, f)
+		id, err = f.get(one.clinic, token, size)
 		var none *noConnectionError
 		if errors.As(err, &none) {
 			f.leaveOut()
@@ -135,32 +162,33 @@ func (l *load) once(clinic, token string, size int) error {
 			l.mu.Unlock()
 			continue
 		}
-		return err
+		return id, err
 	}
-	return errNoEdge
+	return "", errNoEdge
 }
 
-func (f *front) get(clinic, token string, size int) error {
+// get asks for a body of some bytes and returns the identifier that the edge gave the request.
+func (f *front) get(clinic, token string, size int) (id string, err error) {
 	req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("https://%s/oscar/servlet/BackupDownload?bytes=%d", hostOf(clinic), size), nil)
 	if err != nil {
-		return err
+		return "", err
 	}
 	req.Header.Set("Sallyport-Access-Token", token)
 	resp, err := f.client.Do(req)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer resp.Body.Close()
 	got, err := io.Copy(io.Discard, resp.Body)
 	switch {
 	case resp.StatusCode != http.StatusOK:
-		return fmt.Errorf("answered %s", resp.Status)
+		return "", fmt.Errorf("answered %s", resp.Status)
 	case err != nil:
-		return fmt.Errorf("a body broke off: %w", err)
+		return "", fmt.Errorf("a body broke off: %w", err)
 	case got != int64(size):
-		return fmt.Errorf("a body of %d bytes had %d", size, got)
+		return "", fmt.Errorf("a body of %d bytes had %d", size, got)
 	}
-	return nil
+	return resp.Header.Get("X-Request-Id"), nil
 }
 
 func (f *front) leftOut() bool {
@@ -175,20 +203,82 @@ func (f *front) leaveOut() {
 	f.down = time.Now().Add(leaveOut)
 }
 
-func (l *load) note(clinic string, err error) {
+func (l *load) begin(clinic string) *request {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	one := &request{clinic: clinic, began: time.Now()}
+	l.open[one] = struct{}{}
+	l.leaving.see(one)
+	return one
+}
+
+func (l *load) on(one *request, f *front) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	one.front = f
+	l.leaving.see(one)
+}
+
+func (l *load) end(one *request, id string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.open, one)
 	l.tally.requests++
 	if err != nil {
-		l.tally.failed++
-		l.tally.faults[err.Error()]++
+		l.tally.failures = append(l.tally.failures, failure{one.began, err.Error()})
 		return
 	}
+	l.answered = append(l.answered, id)
 	now := time.Now()
-	if before, ok := l.last[clinic]; ok {
-		l.tally.longest = max(l.tally.longest, now.Sub(before))
+	l.tally.longest = max(l.tally.longest, now.Sub(l.last[one.clinic]))
+	l.last[one.clinic] = now
+}
+
+func (g *leaving) see(one *request) {
+	if g == nil {
+		return
 	}
-	l.last[clinic] = now
+	g.under[one] = struct{}{}
+	if g.front != nil && one.front == g.front {
+		g.on[one] = struct{}{}
+	}
+}
+
+// goes is called before a part is told to go, with its front if it is an edge.
+func (l *load) goes(f *front) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leaving = &leaving{front: f, under: map[*request]struct{}{}, on: map[*request]struct{}{}}
+	for one := range l.open {
+		l.leaving.see(one)
+	}
+}
+
+// gone is called when the part is no more: what begins from now on has no part in it.
+func (l *load) gone() (under, on int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g := l.leaving
+	l.leaving = nil
+	return len(g.under), len(g.on)
+}
+
+// endedBefore waits until everything that began before at has ended, which the load's own time-out bounds.
+func (l *load) endedBefore(ctx context.Context, at time.Time) {
+	for ctx.Err() == nil && l.hasOpen(at) {
+		pause(ctx, 20*time.Millisecond)
+	}
+}
+
+func (l *load) hasOpen(before time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for one := range l.open {
+		if one.began.Before(before) {
+			return true
+		}
+	}
+	return false
 }
 
 // take returns what happened since it was called last.
@@ -196,7 +286,7 @@ func (l *load) take() tally {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.tally
-	l.tally = tally{faults: map[string]int{}}
+	l.tally = tally{}
 	return t
 }
 
@@ -208,7 +298,10 @@ func (r *rig) everywhere(ctx context.Context) error {
 	}
 	for _, f := range l.fronts {
 		for clinic, token := range r.tokens {
-			if err := wait(ctx, func(context.Context) error { return f.get(clinic, token, largeBytes) }); err != nil {
+			if err := wait(ctx, func(context.Context) error {
+				_, err := f.get(clinic, token, largeBytes)
+				return err
+			}); err != nil {
 				return fmt.Errorf("%s through %s: %w", clinic, f.address, err)
 			}
 		}

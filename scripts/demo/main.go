@@ -30,6 +30,8 @@ type options struct {
 	cluster  bool
 	rounds   int
 	only     string
+	how      string
+	frozen   time.Duration
 }
 
 func main() {
@@ -45,6 +47,8 @@ func main() {
 	flag.BoolVar(&o.cluster, "cluster", false, "run a cluster instead, break each part in turn under a load, print what failed, and end")
 	flag.IntVar(&o.rounds, "rounds", 1, "with -cluster: how often each part is broken")
 	flag.StringVar(&o.only, "part", "", "with -cluster: break only the parts whose name begins so (edge, edge2, maple, postgresql)")
+	flag.StringVar(&o.how, "how", "", "with -cluster: break them only in the ways that begin so (stopped, replaced, killed, frozen)")
+	flag.DurationVar(&o.frozen, "frozen", 10*time.Second, "with -cluster: how long a connector, or the database, stands still")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

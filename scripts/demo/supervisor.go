@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -28,8 +29,9 @@ type process struct {
 	args []string
 	env  []string
 	done chan struct{}
-	mu   sync.Mutex // guards runs
+	mu   sync.Mutex // guards all below
 	runs *os.Process
+	rest time.Duration // how long it stays away once it has ended; 0 means restartAfter
 }
 
 const (
@@ -77,6 +79,19 @@ func (p *process) set(runs *os.Process) {
 	p.runs = runs
 }
 
+// stayAway sets how long the process stays away when it ends next, and from then on.
+func (p *process) stayAway(rest time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rest = rest
+}
+
+func (p *process) rests() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return cmp.Or(p.rest, restartAfter)
+}
+
 // adopt finds a process that the one which ended has put in its place, as systemd does by MAINPID; orphans come to this process
 // (newSupervisor).
 func (p *process) adopt() bool {
@@ -110,7 +125,7 @@ func (s *supervisor) keep(p *process, log *os.File) {
 		select {
 		case <-s.ctx.Done():
 			return
-		case <-time.After(restartAfter):
+		case <-time.After(p.rests()):
 		}
 		if err := p.launch(log); err != nil {
 			fmt.Printf("%s: %v\n", p.name, err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,149 +18,137 @@ import (
 // turn breaks one part.
 type turn struct {
 	part, what string
-	// mayFail says that what is under way on the part may fail: it is killed. Anything else must lose nothing.
-	mayFail bool
-	do      func(ctx context.Context) error
+	// do breaks it and returns when it is no more, or stands still; mend, if set, ends that after a while.
+	do, mend func(ctx context.Context) error
 	// back says that the part works again.
 	back func(ctx context.Context) error
+	// front is what the load knows a part by that is an edge.
+	front *front
+	// mayFail says that what is under way when the part goes may fail, and what begins within so long after it.
+	mayFail bool
+	noticed time.Duration
+	// limit, if not 0, is how long the part may take to be back.
+	limit time.Duration
 }
 
 const (
-	// settle is how long the load goes on after a part is back, so that what comes late is counted with its cause.
-	settle = 3 * time.Second
-	// unheard is the same for a process that was killed: its peers find that out within 10 s, and what was sent to it waits.
-	unheard = 12 * time.Second
-	// frozen is how long the database, or a connector, stands still.
-	frozen = 10 * time.Second
+	// away is how long an edge stays away that does not come back at once: nobody tells its peers then that it is dead.
+	away = 8 * time.Second
+	// lineNotices bounds how long an edge sends to a connector that was killed: its kernel ends the TCP links as it dies.
+	lineNotices = 250 * time.Millisecond
+	// frozenNotices is the same for one that stands still: an exchange waits for half a second, then a probe does.
+	frozenNotices = 2 * time.Second
+	// databaseBack is how long edges may take to use a database again that is back.
+	databaseBack = 10 * time.Second
 )
 
-// breakEach breaks each part in turn under the load, prints a line for each, and fails if something failed that must not.
-func (r *rig) breakEach(ctx context.Context) error {
-	l, err := r.newLoad()
-	if err != nil {
-		return err
-	}
-	loading, stop := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		l.run(loading, r.tokens)
-	}()
-	defer func() {
-		stop()
-		<-ended
-	}()
-	fmt.Printf("\n%d requests a second to %d clinics through %d edges; a client that cannot connect to an edge takes the next one.\n\n", len(clinics)*int(time.Second/l.every), len(clinics), edges)
-	fmt.Printf("%-18s %-26s %9s %7s %15s %10s\n", "part", "what is done", "requests", "failed", "longest silence", "back after")
-	wrong := 0
-	for range r.rounds {
-		for _, t := range r.turns() {
-			if !strings.HasPrefix(t.part, r.only) {
-				continue
-			}
-			bad, err := r.take(ctx, l, t)
-			if err != nil {
-				return err
-			}
-			wrong += bad
-		}
-	}
-	if wrong > 0 {
-		return fmt.Errorf("%d requests failed that must not", wrong)
-	}
-	fmt.Println("\nNothing failed but what was under way on a process that was killed.")
-	return nil
-}
-
-// take does one turn and returns how many requests failed that must not.
-func (r *rig) take(ctx context.Context, l *load, t turn) (bad int, err error) {
-	pause(ctx, settle)
-	before := l.take()
-	began := time.Now()
-	if err := t.do(ctx); err != nil {
-		return 0, fmt.Errorf("%s, %s: %w", t.part, t.what, err)
-	}
-	if err := wait(ctx, t.back); err != nil {
-		return 0, fmt.Errorf("%s, %s: not back: %w", t.part, t.what, err)
-	}
-	took := time.Since(began)
-	if t.mayFail {
-		pause(ctx, unheard)
-	}
-	pause(ctx, settle)
-	if ctx.Err() != nil {
-		return 0, ctx.Err()
-	}
-	now := l.take()
-	fmt.Printf("%-18s %-26s %9d %7d %13.1f s %8.1f s\n", t.part, t.what, now.requests, now.failed, now.longest.Seconds(), took.Seconds())
-	for _, fault := range slices.Sorted(maps.Keys(now.faults)) {
-		fmt.Printf("%20d × %s\n", now.faults[fault], fault)
-	}
-	for _, fault := range slices.Sorted(maps.Keys(before.faults)) {
-		fmt.Printf("%20d × %s, before it\n", before.faults[fault], fault)
-	}
-	bad = before.failed
-	if !t.mayFail {
-		bad += now.failed
-	}
-	return bad, nil
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-}
-
-func (r *rig) turns() []turn {
-	var out []turn
+func (r *rig) turns(l *load) (out []turn) {
 	for n := 1; n <= edges; n++ {
-		name := edgeName(n)
-		back := func(ctx context.Context) error { return isReady(ctx, r.ready(n)) }
-		out = append(out,
-			turn{name, "stopped and started", false, r.replaced(name, syscall.SIGTERM), back},
-			turn{name, "replaced (edge restart)", false, func(ctx context.Context) error {
-				_, err := r.edge(ctx, n, "restart")
-				return err
-			}, back},
-			turn{name, "killed", true, r.replaced(name, syscall.SIGKILL), back})
+		out = append(out, r.edgeTurns(n, l.fronts[n-1])...)
 	}
 	for i, clinic := range clinics {
 		for n := 1; n <= connectors; n++ {
 			name := connectorName(clinic, n)
 			back := func(ctx context.Context) error { return isReady(ctx, r.connectorReady(i, n)) }
+			freeze, thaw := r.frozen(name)
 			out = append(out,
-				turn{name, "stopped and started", false, r.replaced(name, syscall.SIGTERM), back},
-				turn{name, "killed", true, r.replaced(name, syscall.SIGKILL), back},
+				turn{part: name, what: "stopped and started", do: r.replaced(name, syscall.SIGTERM, restartAfter), back: back},
+				turn{part: name, what: "killed", do: r.gone(name, restartAfter), back: back, mayFail: true, noticed: lineNotices},
 				// As a machine without power: nothing ends, and nothing is answered.
-				turn{name, fmt.Sprintf("frozen for %.0f s", frozen.Seconds()), true, r.frozen(name), back})
+				turn{part: name, what: fmt.Sprintf("frozen for %s", r.options.frozen), do: freeze, mend: thaw, back: back, mayFail: true, noticed: frozenNotices})
 		}
 	}
-	all := func(ctx context.Context) error {
-		for n := 1; n <= edges; n++ {
-			if err := isReady(ctx, r.ready(n)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
+	stop, kill := r.database(syscall.SIGQUIT), r.database(syscall.SIGKILL)
 	return append(out,
-		turn{database, "stopped at once", false, r.database(syscall.SIGQUIT), all},
-		turn{database, "killed", false, r.database(syscall.SIGKILL), all},
-		turn{database, fmt.Sprintf("frozen for %.0f s", frozen.Seconds()), false, func(ctx context.Context) error {
-			if err := r.database(syscall.SIGSTOP)(ctx); err != nil {
+		turn{part: database, what: "stopped at once", do: stop, back: r.databaseIsUsed, limit: databaseBack},
+		turn{part: database, what: "killed", do: kill, back: r.databaseIsUsed, limit: databaseBack},
+		turn{
+			part: database, what: fmt.Sprintf("frozen for %s", r.options.frozen), do: r.database(syscall.SIGSTOP),
+			mend: func(ctx context.Context) error {
+				pause(ctx, r.options.frozen)
+				return r.database(syscall.SIGCONT)(ctx)
+			},
+			back: r.databaseIsUsed, limit: databaseBack,
+		})
+}
+
+func (r *rig) edgeTurns(n int, at *front) []turn {
+	name := edgeName(n)
+	back := func(ctx context.Context) error { return isReady(ctx, r.ready(n)) }
+	restart := func(ctx context.Context) error {
+		_, err := r.edge(ctx, n, "restart")
+		return err
+	}
+	return []turn{
+		{part: name, what: "stopped and started", do: r.replaced(name, syscall.SIGTERM, restartAfter), back: back, front: at},
+		{part: name, what: "replaced (edge restart)", do: restart, back: back, front: at},
+		{part: name, what: "killed", do: r.gone(name, restartAfter), back: back, front: at, mayFail: true},
+		{part: name, what: fmt.Sprintf("killed, away for %s", away), do: r.gone(name, away), back: back, front: at, mayFail: true},
+	}
+}
+
+// databaseIsUsed says that every edge takes a change, and that none keeps records on its own disk that belong in the database.
+func (r *rig) databaseIsUsed(ctx context.Context) error {
+	for n := 1; n <= edges; n++ {
+		if _, err := r.edge(ctx, n, "token", "mint", "load", "--tenant", clinics[0]); err != nil {
+			return err
+		}
+	}
+	return r.merged(ctx)
+}
+
+// isWhole says that every connector has a link of both lanes to two edges: what one part may take with it, another one has.
+func (r *rig) isWhole(ctx context.Context) error {
+	for i, clinic := range clinics {
+		for n := 1; n <= connectors; n++ {
+			var status struct {
+				Links []struct {
+					Edge, Lane string
+					Up         bool
+				}
+			}
+			text, err := fetch(ctx, r.connectorReady(i, n), "ready")
+			if err == nil {
+				err = json.Unmarshal(text, &status)
+			}
+			if err != nil {
 				return err
 			}
-			pause(ctx, frozen)
-			return r.database(syscall.SIGCONT)(ctx)
-		}, all})
+			lanes := map[string]bool{}
+			for _, link := range status.Links {
+				if link.Up {
+					lanes[link.Edge+" "+link.Lane] = true
+				}
+			}
+			if len(lanes) < 4 {
+				return fmt.Errorf("%s has links %v", connectorName(clinic, n), slices.Sorted(maps.Keys(lanes)))
+			}
+		}
+	}
+	return nil
+}
+
+// gone kills a process and returns when it is no more; another one takes its place after rest.
+func (r *rig) gone(name string, rest time.Duration) func(context.Context) error {
+	return func(ctx context.Context) error {
+		p := r.named(name)
+		p.stayAway(rest)
+		pid := p.pid()
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			return err
+		}
+		for ctx.Err() == nil && syscall.Kill(pid, 0) == nil {
+			pause(ctx, time.Millisecond)
+		}
+		return ctx.Err()
+	}
 }
 
 // replaced signals a process and returns when another one runs in its place.
-func (r *rig) replaced(name string, signal syscall.Signal) func(context.Context) error {
+func (r *rig) replaced(name string, signal syscall.Signal, rest time.Duration) func(context.Context) error {
 	return func(ctx context.Context) error {
 		p := r.named(name)
+		p.stayAway(rest)
 		before := p.pid()
 		if err := syscall.Kill(before, signal); err != nil {
 			return err
@@ -173,16 +162,14 @@ func (r *rig) replaced(name string, signal syscall.Signal) func(context.Context)
 	}
 }
 
-// frozen stops a process for a while.
-func (r *rig) frozen(name string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		pid := r.named(name).pid()
-		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-			return err
-		}
-		pause(ctx, frozen)
-		return syscall.Kill(pid, syscall.SIGCONT)
+// frozen stops a process, and lets it go on after a while.
+func (r *rig) frozen(name string) (freeze, thaw func(context.Context) error) {
+	freeze = func(context.Context) error { return syscall.Kill(r.named(name).pid(), syscall.SIGSTOP) }
+	thaw = func(ctx context.Context) error {
+		pause(ctx, r.options.frozen)
+		return syscall.Kill(r.named(name).pid(), syscall.SIGCONT)
 	}
+	return freeze, thaw
 }
 
 // database signals the server's processes: all of them, because each connection has its own.
