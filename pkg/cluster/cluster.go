@@ -61,6 +61,8 @@ type Holding struct {
 	Generation uint64
 	// Links is how many take exchanges; in an Announcement 0 says that there are none any more.
 	Links int
+	// Once and Quiet are registry.Presence's. They are said on peer links alone: what the database tells has neither.
+	Once, Quiet bool
 	// Lapsed is set when the lease lapsed and nothing newer has taken its place: worth a try where nothing else is left.
 	Lapsed bool
 }

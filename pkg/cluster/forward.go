@@ -22,6 +22,9 @@ const (
 	forwardWait = 5 * time.Second
 	// missedFor is how long a peer is not asked for a run of a connector again after it did not have it: it will have said so by then.
 	missedFor = time.Second
+	// againWait is how long a request whose edge has gone waits for another way to the same run: with the 3.5 s in which that is found
+	// (peerIdle) no longer than any waits for a link.
+	againWait = forwardWait - 3500*time.Millisecond
 	// maxMissed bounds what is remembered of that.
 	maxMissed = 10_000
 )
@@ -34,8 +37,8 @@ type Here interface {
 
 // Ways are the links to other edges; *Peers is one.
 type Ways interface {
-	// Link is the one to the holder, nil without one; a quiet one is the last choice.
-	Link(h Holding) (link tunnel.Link, quiet bool)
+	// Way is the one to the holder's run.
+	Way(h Holding) Way
 }
 
 var (
@@ -122,37 +125,84 @@ func (f *Forwarder) wait(ctx context.Context, changed <-chan struct{}, tenant id
 }
 
 // elsewhere chooses among the runs that other edges hold, but for those of one connector: for one session always the same as long as
-// it is there, on every edge. Edges that drain come after the others, and those that are quiet last.
+// it is there, on every edge. Edges that drain come after the others, then runs that are quiet, and edges that are quiet last.
 func (f *Forwarder) elsewhere(tenant id.Tenant, site id.Site, stick string, not id.Connector) *registry.Member {
 	var best *Holding
-	var link tunnel.Link
+	var way Way
 	var rank int
 	var score uint64
 	turn := f.turn.Add(1)
 	for _, h := range f.members.Holders(tenant, site) {
-		way, quiet := f.ways.Link(h)
-		if way == nil || h.Connector == not || f.wasMissed(h) {
+		w := f.ways.Way(h)
+		if w.Link == nil || h.Connector == not || f.wasMissed(h) {
 			continue
 		}
-		r := 0
-		if peer, ok := f.members.Peer(h.Edge); ok && peer.Draining {
-			r = 1
-		}
-		if quiet {
-			r = 2
-		}
+		r := f.rank(h, w)
 		if s := weigh(stick, turn, h); best == nil || r < rank || r == rank && s > score {
-			best, link, rank, score = &h, way, r, s
+			best, way, rank, score = &h, w, r, s
 		}
 	}
 	if best == nil {
 		return nil
 	}
-	h := *best
+	return f.member(*best, way)
+}
+
+// rank is 0 for the best.
+func (f *Forwarder) rank(h Holding, w Way) int {
+	switch {
+	case w.Quiet:
+		return 3
+	case w.QuietRun:
+		return 2
+	}
+	if peer, ok := f.members.Peer(h.Edge); ok && peer.Draining {
+		return 1
+	}
+	return 0
+}
+
+// member is the way as proxy takes it.
+func (f *Forwarder) member(h Holding, way Way) *registry.Member {
 	f.count.WithLabelValues(string(h.Edge)).Inc()
-	return &registry.Member{
-		Tenant: h.Tenant, Site: h.Site, Connector: h.Connector, Generation: h.Generation, Link: link, Hop: 1,
+	m := &registry.Member{
+		Tenant: h.Tenant, Site: h.Site, Connector: h.Connector, Generation: h.Generation, Link: way.Link, Hop: 1,
 		Missed: func() { f.miss(h) },
+	}
+	if way.Once {
+		m.Again = func(ctx context.Context) *registry.Member { return f.again(ctx, h) }
+	}
+	return m
+}
+
+// again returns another way to the run that went is held by, which has gone; it waits for one for a while.
+func (f *Forwarder) again(ctx context.Context, went Holding) *registry.Member {
+	ctx, cancel := context.WithTimeout(ctx, againWait)
+	defer cancel()
+	for {
+		changed := f.members.Changed()
+		for _, h := range f.members.Holders(went.Tenant, went.Site) {
+			if h.Connector != went.Connector || h.Generation != went.Generation || f.wasMissed(h) {
+				continue
+			}
+			if w := f.ways.Way(h); w.Link != nil && w.Once && !ended(w.Link) {
+				return f.member(h, w)
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func ended(link tunnel.Link) bool {
+	select {
+	case <-link.Done():
+		return true
+	default:
+		return false
 	}
 }
 
@@ -177,8 +227,13 @@ func (f *Forwarder) miss(h Holding) {
 	if len(f.missed) >= maxMissed {
 		clear(f.missed)
 	}
-	h.Links = 0
-	f.missed[h] = now.Add(missedFor)
+	f.missed[bare(h)] = now.Add(missedFor)
+}
+
+// bare is a holding without what changes.
+func bare(h Holding) Holding {
+	h.Links, h.Once, h.Quiet, h.Lapsed = 0, false, false, false
+	return h
 }
 
 func (f *Forwarder) wasMissed(h Holding) bool {
@@ -187,7 +242,7 @@ func (f *Forwarder) wasMissed(h Holding) bool {
 	if len(f.missed) == 0 {
 		return false
 	}
-	h.Links = 0
+	h = bare(h)
 	until, ok := f.missed[h]
 	if ok && !f.now().Before(until) {
 		delete(f.missed, h)

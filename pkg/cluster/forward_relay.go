@@ -49,8 +49,12 @@ func (r *relay) ServeExchange(ctx context.Context, in *exchange.Incoming, out *e
 		return
 	}
 	member, ok := r.local.PickRun(ctx, id.Tenant(head.Tenant), id.Site(head.Site), id.Connector(head.Connector), head.Generation)
-	if !ok {
+	switch {
+	case !ok:
 		r.refuse(out, wire.CodeNotHere, "that connector has no link here")
+		return
+	case head.Again && !member.Once:
+		r.refuse(out, wire.CodeNotHere, "that connector cannot tell whether it has had this")
 		return
 	}
 	member.Begin()

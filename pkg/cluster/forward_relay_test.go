@@ -143,3 +143,47 @@ func TestAQuietConnectorYieldsToAnotherEdges(t *testing.T) {
 	m.Answered()
 	expect("it is back", "con_1", 0)
 }
+
+// A connector that another edge has found quiet is passed over for one of which nobody has, and is the last choice.
+func TestAConnectorThatIsQuietElsewhereIsPassedOver(t *testing.T) {
+	store := &memoryAuthority{}
+	east, west := startEdgeNode(t, "east", store), startEdgeNode(t, "west", store)
+	introduce(east, west)
+	linked(t, east, west)
+	leave := connector(t, west, "con_1", 1, handler(hello))
+	connector(t, west, "con_2", 1, handler(hello))
+	said := func(quiet bool) {
+		h := of("", "con_1", 1, 1)
+		h.Quiet = quiet
+		west.members.hold([]Holding{h})
+		h.Edge = "west"
+		until(t, east.members, "what the other edge says", func() bool { return east.peers.Way(h).Link != nil && east.peers.Way(h).QuietRun == quiet })
+	}
+	taken := func() map[id.Connector]int {
+		out := map[id.Connector]int{}
+		for range 32 {
+			m, err := east.forwarder.Pick(limited(t), "maple", "main", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			out[m.Connector]++
+		}
+		return out
+	}
+	until(t, east.members, "both", func() bool { return len(east.members.Holders("maple", "main")) == 2 })
+	said(true)
+	if got := taken(); got["con_1"] != 0 {
+		t.Errorf("while it is quiet: %v", got)
+	}
+	said(false)
+	if got := taken(); got["con_1"] == 0 || got["con_2"] == 0 {
+		t.Errorf("after it: %v", got)
+	}
+	said(true)
+	west.members.hold([]Holding{of("", "con_2", 1, 0)})
+	until(t, east.members, "the other one to go", func() bool { return len(east.members.Holders("maple", "main")) == 1 })
+	if got := taken(); got["con_1"] == 0 {
+		t.Errorf("alone: %v", got)
+	}
+	leave()
+}

@@ -27,7 +27,7 @@ func headNames() (names map[string]func(h *wire.RequestHead, of run), plain []st
 		"Generation": func(h *wire.RequestHead, of run) { h.Generation = of.generation },
 	}
 	return names, strings.Fields(`Exchange RequestID App Method Scheme Host Path RawQuery HasQuery Header ContentLength Upgrade ExpectContinue ClientIP
-		Assertion OriginAssertion Hop TrailerNames`)
+		Assertion OriginAssertion Hop TrailerNames Again`)
 }
 
 // run is one run of a clinic's connector.

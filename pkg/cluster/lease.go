@@ -123,7 +123,7 @@ func (h *Heart) Age() time.Duration {
 func (h *Heart) take() {
 	var changes []Holding
 	for _, p := range h.cfg.Registry.TakePresence() {
-		changes = append(changes, Holding{Tenant: p.Tenant, Site: p.Site, Connector: p.Connector, Generation: p.Generation, Links: p.Links})
+		changes = append(changes, Holding{Tenant: p.Tenant, Site: p.Site, Connector: p.Connector, Generation: p.Generation, Links: p.Links, Once: p.Once, Quiet: p.Quiet})
 	}
 	h.cfg.Members.hold(changes)
 }

@@ -176,24 +176,34 @@ func (p *Peers) accept(ctx context.Context) error {
 	}
 }
 
-// Link is the link to a peer over which exchanges for what it holds go; nil while there is none. While a process of the peer gives
-// its place to another one there are two: the new one is right once it has said that it holds the run. quiet says that nothing has
-// come from there although something should have: another peer is better.
-func (p *Peers) Link(h Holding) (link tunnel.Link, quiet bool) {
+// Way is how exchanges for a run go over another edge.
+type Way struct {
+	// Link leads to the edge; nil: there is none.
+	Link tunnel.Link
+	// Quiet says that nothing has come over it although something should have: another edge is better. QuietRun says that the edge
+	// said so of the run: another connector is better.
+	Quiet, QuietRun bool
+	// Once says that the edge and the run know wire.RequestHead.Again.
+	Once bool
+}
+
+// Way is the one to what a peer holds. While a process of the peer gives its place to another one there are two links: the new one is
+// right once it has said that it holds the run.
+func (p *Peers) Way(h Holding) Way {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	to := p.dialled[h.Edge]
 	if len(to) == 0 {
-		return nil, false
+		return Way{}
 	}
-	chosen := to[0]
+	chosen, said := to[0], Holding{}
 	for _, l := range slices.Backward(to) {
-		if l.holds(h) {
-			chosen = l
+		if run, ok := l.holds(h); ok {
+			chosen, said = l, run
 			break
 		}
 	}
-	return chosen.Link, chosen.isQuiet(p.cfg.Now())
+	return Way{Link: chosen.Link, Quiet: chosen.isQuiet(p.cfg.Now()), QuietRun: said.Quiet, Once: said.Once}
 }
 
 // linked reports whether there is a link to the edge.

@@ -72,6 +72,7 @@ func readHolding(m *tunnelv1.PeerHolding) (Holding, error) {
 	}
 	return Holding{
 		Tenant: tenant, Site: site, Connector: id.Connector(m.GetConnector()), Generation: m.GetGeneration(), Links: int(min(m.GetLinks(), 1<<20)),
+		Once: m.GetOnce(), Quiet: m.GetQuiet(),
 	}, nil
 }
 

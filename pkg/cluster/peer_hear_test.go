@@ -15,7 +15,7 @@ import (
 func TestAnnouncementsArriveInParts(t *testing.T) {
 	var all []Holding
 	for i := range 2*perMessage + 1 {
-		all = append(all, Holding{Tenant: "maple", Site: "main", Connector: "con_1", Edge: "west", Generation: uint64(i + 1), Links: 1})
+		all = append(all, Holding{Tenant: "maple", Site: "main", Connector: "con_1", Edge: "west", Generation: uint64(i + 1), Links: 1, Once: i%2 == 0, Quiet: i%3 == 0})
 	}
 	for _, n := range []int{0, 1, perMessage, perMessage + 1, len(all)} {
 		l := &peerLink{out: make(chan *tunnelv1.PeerControl, 8)}

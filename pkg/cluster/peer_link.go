@@ -41,7 +41,7 @@ type peerLink struct {
 	left    bool // that it has; the reader's alone
 
 	mu      sync.Mutex // guards held and silence
-	held    map[holdingKey]uint64
+	held    map[holdingKey]Holding
 	silence silence
 }
 
@@ -50,23 +50,23 @@ func (l *peerLink) heard(a Announcement) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if a.Full || l.held == nil {
-		l.held = map[holdingKey]uint64{}
+		l.held = map[holdingKey]Holding{}
 	}
 	for _, h := range a.Holdings {
 		if h.Links == 0 {
 			delete(l.held, h.key())
 		} else {
-			l.held[h.key()] = h.Generation
+			l.held[h.key()] = h
 		}
 	}
 }
 
-// holds reports whether the process at the other end said that it holds a run.
-func (l *peerLink) holds(h Holding) bool {
+// holds returns what the process at the other end said of a run that it holds.
+func (l *peerLink) holds(h Holding) (Holding, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	generation, ok := l.held[h.key()]
-	return ok && generation == h.Generation
+	said, ok := l.held[h.key()]
+	return said, ok && said.Generation == h.Generation
 }
 
 func (p *Peers) hello() *tunnelv1.PeerControl {
@@ -108,6 +108,7 @@ func (l *peerLink) announce(a Announcement) {
 		for _, h := range a.Holdings[:n] {
 			m.Holdings = append(m.Holdings, &tunnelv1.PeerHolding{
 				Tenant: string(h.Tenant), Site: string(h.Site), Connector: string(h.Connector), Generation: h.Generation, Links: uint32(h.Links),
+				Once: h.Once, Quiet: h.Quiet,
 			})
 		}
 		a.Holdings = a.Holdings[n:]

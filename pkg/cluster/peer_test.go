@@ -419,10 +419,10 @@ func TestAPlaceIsHandedOnUnderWhatRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := Holding{Tenant: "maple", Site: "main", Connector: "con_1", Edge: "west", Generation: 7}
-	old, _ := east.peers.Link(run)
+	old := east.peers.Way(run).Link
 	west.peers.Yield()
 	until(t, east.members, "a new link", func() bool {
-		now, _ := east.peers.Link(run)
+		now := east.peers.Way(run).Link
 		return now != nil && now != old
 	})
 	select {

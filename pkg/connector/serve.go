@@ -42,6 +42,7 @@ type gate struct {
 	slots      chan struct{}
 	running    *running
 	peers      *peers
+	once       *once
 	refused    *prometheus.CounterVec
 	gauge      prometheus.Gauge
 }
@@ -49,7 +50,7 @@ type gate struct {
 func newGate(identity Identity, verifier token.Verifier, now func() time.Time, h exchange.Handler, logger *zap.Logger, metrics *metric.Registry) *gate {
 	return &gate{
 		identity: identity, assertions: newAssertions(verifier, now), handler: h, logger: logger,
-		slots: make(chan struct{}, maxExchanges), running: newRunning(), peers: newPeers(metrics),
+		slots: make(chan struct{}, maxExchanges), running: newRunning(), peers: newPeers(metrics), once: newOnce(time.Now),
 		refused: metrics.Counter("sallyport_exchange_refused_total", "Exchanges refused before anything reached the origin, by code.", "code"),
 		gauge:   metrics.Gauge("sallyport_exchange_running", "Exchanges that run now.").WithLabelValues(),
 	}
@@ -166,6 +167,10 @@ func (c *checked) ServeExchange(ctx context.Context, in *exchange.Incoming, out 
 	// A revocation between check and add finds no exchange to end; it has left its mark with the assertions.
 	if c.assertions.revoked(claims) {
 		c.refuse(&in.Head, out, &refusal{wire.CodeRevoked, errRevoked})
+		return
+	}
+	if err := c.once.admit(&in.Head); err != nil {
+		c.refuse(&in.Head, out, &refusal{wire.CodeTunnelDown, err})
 		return
 	}
 	c.gauge.Inc()

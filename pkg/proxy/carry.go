@@ -118,15 +118,17 @@ const tries = 3
 
 // ask sends the request over a link. It tries another one only if not a byte of the request got as far as a connector, which this
 // edge knows or, of one that it sent the request to, is told. Whatever may have arrived is never sent again, not even what promises
-// to change nothing (RFC 9110 §9.2.1): at OSCAR the promise does not hold.
+// to change nothing (RFC 9110 §9.2.1): at OSCAR the promise does not hold. But where another edge has gone with it, the run of the
+// connector itself is asked over another way, which serves it only if it has not had it, and at most once (wire.RequestHead.Again).
 func (c *carrying) ask(ctx context.Context, head *wire.RequestHead) (*exchange.Response, error) {
+	var gone *registry.Member // what the request was sent over and may have got through
 	for n := 1; ; n++ {
-		member, err := c.picker.Pick(ctx, c.Tenant.ID, c.App.Site, c.Stick)
+		member, err := c.way(ctx, gone)
 		if err != nil {
 			return nil, &exchange.AbortError{Code: wire.CodeTunnelDown, Message: err.Error()}
 		}
 		c.begin(member)
-		head.Generation, head.Hop, head.Connector = member.Generation, member.Hop, ""
+		head.Generation, head.Hop, head.Connector, head.Again = member.Generation, member.Hop, "", gone != nil
 		if member.Hop > 0 {
 			head.Connector = string(member.Connector)
 		}
@@ -145,14 +147,38 @@ func (c *carrying) ask(ctx context.Context, head *wire.RequestHead) (*exchange.R
 			return resp, nil
 		}
 		unsent := !link.opened || member.Hop > 0 && exchange.Code(err) == wire.CodeNotHere
-		if !unsent || ctx.Err() != nil {
+		lost := !unsent && member.Again != nil && broke(err)
+		if !unsent && !lost || ctx.Err() != nil {
 			return nil, err
 		}
-		member.NotThere()
+		if unsent {
+			member.NotThere()
+		} else {
+			gone = member
+		}
 		if n == tries || !c.upload.again() {
 			return nil, err
 		}
 	}
+}
+
+var errGone = errors.New("the edge that had the request has gone, and no other one has a link of that run of the connector")
+
+// way picks a link; once a request may have got through, one to the same run.
+func (c *carrying) way(ctx context.Context, gone *registry.Member) (*registry.Member, error) {
+	if gone == nil {
+		return c.picker.Pick(ctx, c.Tenant.ID, c.App.Site, c.Stick)
+	}
+	if member := gone.Again(ctx); member != nil {
+		return member, nil
+	}
+	return nil, errGone
+}
+
+// broke says that the link ended under the exchange.
+func broke(err error) bool {
+	var closed *tunnel.ClosedError
+	return errors.As(err, &closed)
 }
 
 func (c *carrying) request(head *wire.RequestHead, member *registry.Member) *exchange.Request {

@@ -19,7 +19,8 @@ import (
 //
 // A machine that lost its power, and a line that was cut, end no TCP connection. A link on which exchanges run and none has been
 // answered for a while is probed when the next one comes; if the probe is not back soon the link is quiet. That may be the line, or
-// a busy machine, so a quiet link still takes exchanges: those that nobody else takes.
+// a busy machine, so a quiet link still takes exchanges: those that nobody else takes. A run of which every fast link is quiet is told
+// to other edges as quiet.
 
 const (
 	// waited is how long no exchange of a link that has some must have been answered for it to be probed.
@@ -132,8 +133,21 @@ func (r *Registry) listen(m *member) {
 func (r *Registry) Late(tenant id.Tenant, siteID id.Site, link tunnel.Link, out time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if m := r.find(tenant, siteID, link); m != nil && m.tripped().Before(r.cfg.Now().Add(-out)) {
-		m.use.quiet.Store(true)
+	where := place{tenant, siteID}
+	if m := r.find(tenant, siteID, link); m != nil && m.tripped().Before(r.cfg.Now().Add(-out)) && !m.use.quiet.Swap(true) {
+		r.stir(where, m.Connector)
+		r.askRest(r.sites[where], m)
+	}
+}
+
+// askRest has the other fast links of a process probed of which one is quiet: it may stand still; it is called under mu.
+func (r *Registry) askRest(s *site, quiet *member) {
+	now := r.cfg.Now()
+	for _, m := range s.members {
+		if m.Connector == quiet.Connector && m.Instance == quiet.Instance && m.fast() && !m.Quiet() && m.Prove != nil && m.alive() && now.Sub(m.asked) >= waited {
+			m.asked = now
+			m.Prove()
+		}
 	}
 }
 

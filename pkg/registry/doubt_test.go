@@ -199,3 +199,45 @@ func TestAQuietConnectorTakesOnlyWhatNobodyElseTakes(t *testing.T) {
 
 // proved has a probe of the link come back.
 func (p proved) proved(r *Registry) { r.Proved("maple", "main", p.fakeLink, time.Millisecond) }
+
+// A process that stands still is found out on all of its fast links when one is quiet, and other edges are told when it is and when it
+// is not any more.
+func TestOtherEdgesAreToldOfAQuietRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Presence: true})
+		one := joinProving(t, r, "con_1", 1, "a", tunnelv1.Lane_LANE_FAST)
+		two := joinProving(t, r, "con_1", 1, "a", tunnelv1.Lane_LANE_FAST)
+		joinProving(t, r, "con_1", 1, "a", tunnelv1.Lane_LANE_BULK)
+		joinProving(t, r, "con_2", 1, "b", tunnelv1.Lane_LANE_FAST)
+		told := func(when string, quiet bool) {
+			t.Helper()
+			got := r.TakePresence()
+			if len(got) != 1 || got[0].Connector != "con_1" || got[0].Quiet != quiet || got[0].Links != 3 {
+				t.Errorf("%s: other edges are told %+v", when, got)
+			}
+		}
+		r.TakePresence()
+		<-time.After(time.Minute)
+		r.Late("maple", "main", one.fakeLink, waited)
+		told("one is quiet", false)
+		if *two.asked != 1 {
+			t.Errorf("its other link was asked %d times", *two.asked)
+		}
+		r.Late("maple", "main", two.fakeLink, waited)
+		told("both are", true)
+		m := pick(t, r, "")
+		if m.Connector != "con_2" {
+			t.Errorf("%s is taken", m.Connector)
+		}
+		r.Proved("maple", "main", two.fakeLink, time.Millisecond)
+		told("a probe came back", false)
+		r.Late("maple", "main", one.fakeLink, 0) // it is known
+		if got := r.TakePresence(); len(got) != 0 {
+			t.Errorf("other edges are told what they know: %+v", got)
+		}
+		for _, at := range r.sites[place{"maple", "main"}].members {
+			at.Answered()
+		}
+		told("an exchange was answered", false)
+	})
+}

@@ -13,6 +13,10 @@ type Presence struct {
 	Generation uint64
 	// Links is how many of that generation take exchanges: those in doubt do not.
 	Links int
+	// Once says that the connector named wire.FeatureOnce.
+	Once bool
+	// Quiet says that none of its fast links has answered a probe in good time.
+	Quiet bool
 }
 
 type presenceKey struct {
@@ -52,15 +56,20 @@ func (r *Registry) present(key presenceKey) Presence {
 	if s == nil {
 		return p
 	}
+	fast, quiet := 0, 0
 	for _, m := range s.members {
-		switch {
-		case m.Connector != key.connector || !m.takes() || m.Generation < p.Generation:
-		case m.Generation > p.Generation:
-			p.Generation, p.Links = m.Generation, one(m.sure())
-		default:
-			p.Links += one(m.sure())
+		if m.Connector != key.connector || !m.takes() || m.Generation < p.Generation {
+			continue
 		}
+		if m.Generation > p.Generation {
+			p.Generation, p.Links, p.Once, fast, quiet = m.Generation, 0, true, 0, 0
+		}
+		p.Links += one(m.sure())
+		p.Once = p.Once && m.Once
+		fast += one(m.fast())
+		quiet += one(m.fast() && m.Quiet())
 	}
+	p.Quiet = fast > 0 && quiet == fast
 	return p
 }
 

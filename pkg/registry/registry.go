@@ -60,6 +60,11 @@ type Member struct {
 	Hop uint32
 	// Missed, if set, is told that an exchange did not get as far as the connector.
 	Missed func()
+	// Again, if set, returns another way to the same run, within a second and a half or nil, for an exchange of which nobody can say
+	// how far it got because the link has ended: with wire.RequestHead.Again the run serves it at most once.
+	Again func(ctx context.Context) *Member
+	// Once says that the connector named wire.FeatureOnce.
+	Once bool
 	// Probed says that the link's exchange path is probed (Proved) when no exchange shows that it works.
 	Probed bool
 	// Prove, if set, has a probe sent soon that was not sent before, and Proved called when it has come back. It must neither block
@@ -79,6 +84,13 @@ type use struct {
 	trip     atomic.Int64 // how long the last probe took, nanoseconds
 	quiet    atomic.Bool  // a probe is out for too long, and no answer of an exchange has come since
 	now      func() time.Time
+	loud     func() // tells the others that the link is quiet no more
+}
+
+// answer notes a round trip and reports whether the link was quiet.
+func (u *use) answer() (wasQuiet bool) {
+	u.answered.Store(u.now().UnixNano())
+	return u.quiet.Load() && u.quiet.Swap(false)
 }
 
 // Begin counts an exchange that starts on the link; End must be called once when it is over. Pick spreads by these numbers.
@@ -90,11 +102,8 @@ func (m *Member) Begin() {
 
 // Answered notes that the answer to an exchange has begun: the link works.
 func (m *Member) Answered() {
-	if m.use != nil {
-		m.use.answered.Store(m.use.now().UnixNano())
-		if m.use.quiet.Load() {
-			m.use.quiet.Store(false)
-		}
+	if m.use != nil && m.use.answer() {
+		m.use.loud()
 	}
 }
 
@@ -235,7 +244,11 @@ func (r *Registry) Join(m Member) (leave func(), err error) {
 	}
 	r.supersede(s, m)
 	m.group = r.enter(&m)
-	m.use = &use{now: r.cfg.Now}
+	m.use = &use{now: r.cfg.Now, loud: func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.stir(where, m.Connector)
+	}}
 	now := r.cfg.Now()
 	one := &member{Member: &m, joined: now, heard: now, alone: now}
 	s.members = append(s.members, one)

@@ -80,7 +80,9 @@ func (r *Registry) Proved(tenant id.Tenant, siteID id.Site, link tunnel.Link, to
 	defer r.mu.Unlock()
 	if m := r.find(tenant, siteID, link); m != nil {
 		m.use.trip.Store(int64(took))
-		m.Answered()
+		if m.use.answer() {
+			r.stir(place{tenant, siteID}, m.Connector)
+		}
 		r.settle(place{tenant, siteID}, m, r.cfg.Now().Add(-took))
 	}
 }

@@ -78,7 +78,8 @@ func (h *RequestHead) append(b []byte) []byte {
 	b = appendUint(b, 19, uint64(h.Hop))
 	b = appendStrings(b, 20, h.TrailerNames)
 	b = appendUint(b, 21, h.Generation)
-	return appendString(b, 22, h.Connector)
+	b = appendString(b, 22, h.Connector)
+	return appendBool(b, 23, h.Again)
 }
 
 func (h *ResponseHead) append(b []byte) []byte {

@@ -28,6 +28,7 @@ func (h *RequestHead) parse(payload []byte) error {
 		d.strings(20, &h.TrailerNames)
 		d.uint(21, &h.Generation)
 		d.string(22, &h.Connector)
+		d.bool(23, &h.Again)
 	}
 	if d.err != nil {
 		return d.err

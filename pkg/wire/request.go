@@ -45,6 +45,8 @@ type RequestHead struct {
 	Generation      uint64
 	// Connector is set from edge to edge alone.
 	Connector string
+	// Again says that the request may have been sent before, and must be served once (FeatureOnce).
+	Again bool
 }
 
 // Validate refuses what may not travel. Writer and Reader both call it, so neither side relies on the other.
@@ -106,6 +108,9 @@ func (h *RequestHead) checkNames() error {
 	}
 	if h.Hop > MaxHop {
 		return violationf("request head: hop %d", h.Hop)
+	}
+	if h.Again && h.RequestID == "" {
+		return violationf("request head: again without a request id")
 	}
 	return nil
 }

@@ -23,6 +23,9 @@ const (
 	FeatureBBR = "bbr"
 	// FeatureProbe: the edge opens streams of kind StreamProbe, and tells when one was answered.
 	FeatureProbe = "probe"
+	// FeatureOnce, of the connector alone: it knows which requests it has had from other edges, and serves one that is sent again
+	// (RequestHead.Again) at most once.
+	FeatureOnce = "once"
 )
 
 // The first byte on every stream says what it carries. An unknown kind resets that stream, never the link.

@@ -19,7 +19,7 @@ func request() wire.RequestHead {
 		Exchange: 7, RequestID: "0192f0c4-7d1e-7cc3-98c4-dc0c0c07398f", Tenant: "maple", Site: "main", App: "oscar",
 		Method: "POST", Scheme: "https", Host: "oscar.maple.localhost:8443", Path: "/oscar/login.do",
 		RawQuery: "a=b&c=%E9\xe9", HasQuery: true, ContentLength: -1, ClientIP: "2001:db8::1", Assertion: "a.b.c",
-		OriginAssertion: "d.e.f", Hop: 1, TrailerNames: []string{"Digest"}, Generation: 3, Connector: "c1", ExpectContinue: true,
+		OriginAssertion: "d.e.f", Hop: 1, TrailerNames: []string{"Digest"}, Generation: 3, Connector: "c1", Again: true, ExpectContinue: true,
 		Header: wire.Header{{Name: "Accept", Value: "*/*"}, {Name: "X-Name", Value: "caf\xe9"}, {Name: "X-Empty"}},
 	}
 }
@@ -188,6 +188,7 @@ func TestRefusedHeads(t *testing.T) {
 		"client address zone": func(h *wire.RequestHead) { h.ClientIP = "fe80::1%x, 127.0.0.1" },
 		"assertion":           func(h *wire.RequestHead) { h.Assertion = "a b" },
 		"hops":                func(h *wire.RequestHead) { h.Hop = wire.MaxHop + 1 },
+		"again, and no id":    func(h *wire.RequestHead) { h.Again, h.RequestID = true, "" },
 		"tenant":              func(h *wire.RequestHead) { h.Tenant = "a\nb" },
 		"trailer name":        func(h *wire.RequestHead) { h.TrailerNames = []string{"Authorization"} },
 	} {

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"sync"
 	"time"
@@ -225,13 +226,26 @@ func (l *load) end(one *request, id string, err error) {
 	delete(l.open, one)
 	l.tally.requests++
 	if err != nil {
-		l.tally.failures = append(l.tally.failures, failure{one.began, err.Error()})
+		l.tally.failures = append(l.tally.failures, failure{one.began, reason(err)})
 		return
 	}
 	l.answered = append(l.answered, id)
 	now := time.Now()
 	l.tally.longest = max(l.tally.longest, now.Sub(l.last[one.clinic]))
 	l.last[one.clinic] = now
+}
+
+// reason is an error without what differs from request to request: the URL and the ports.
+func reason(err error) string {
+	var tried *url.Error
+	if errors.As(err, &tried) {
+		err = tried.Err
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	return err.Error()
 }
 
 func (g *leaving) see(one *request) {

@@ -180,7 +180,7 @@ func (l *Link) hello(nonce []byte) error {
 		return fmt.Errorf("control stream: %w", err)
 	}
 	return l.control.send(&tunnelv1.Control{Message: &tunnelv1.Control_Hello{Hello: &tunnelv1.Hello{
-		Versions: []uint32{wire.Version}, Features: []string{wire.FeatureMoved, wire.FeatureProbe}, Instance: l.cfg.Instance, Nonce: nonce, Connector: string(l.cfg.Connector),
+		Versions: []uint32{wire.Version}, Features: []string{wire.FeatureMoved, wire.FeatureProbe, wire.FeatureOnce}, Instance: l.cfg.Instance, Nonce: nonce, Connector: string(l.cfg.Connector),
 		Lane: l.cfg.Lane, Generation: l.cfg.Generation, Software: l.cfg.Software,
 	}}})
 }

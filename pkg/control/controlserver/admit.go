@@ -276,6 +276,7 @@ func (s *Server) join(ctx context.Context, a *admission) error {
 		Tenant: c.Tenant, Site: c.Site, Connector: c.ID, Generation: a.generation, Instance: a.hello.GetInstance(),
 		Lane: a.hello.GetLane(), Link: a.link, Control: a.control.post,
 		Moved:  slices.Contains(a.hello.GetFeatures(), wire.FeatureMoved),
+		Once:   slices.Contains(a.hello.GetFeatures(), wire.FeatureOnce),
 		Probed: a.probed(), Prove: prove,
 	})
 	if fault.Is(err, fault.Conflict) {

@@ -1310,7 +1310,10 @@ type RequestHead struct {
 	// The generation that this exchange is meant for.
 	Generation uint64 `protobuf:"varint,21,opt,name=generation,proto3" json:"generation,omitempty"`
 	// From edge to edge alone: the connector whose generation that is.
-	Connector     string `protobuf:"bytes,22,opt,name=connector,proto3" json:"connector,omitempty"`
+	Connector string `protobuf:"bytes,22,opt,name=connector,proto3" json:"connector,omitempty"`
+	// This request was sent before, to an edge that has gone without a word of it. The connector serves it unless an exchange with this
+	// request_id has come to it already, and none that comes after it. Only to a connector that named the feature "once".
+	Again         bool `protobuf:"varint,23,opt,name=again,proto3" json:"again,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1497,6 +1500,13 @@ func (x *RequestHead) GetConnector() string {
 		return x.Connector
 	}
 	return ""
+}
+
+func (x *RequestHead) GetAgain() bool {
+	if x != nil {
+		return x.Again
+	}
+	return false
 }
 
 type ResponseHead struct {
@@ -2141,7 +2151,11 @@ type PeerHolding struct {
 	Connector  string                 `protobuf:"bytes,3,opt,name=connector,proto3" json:"connector,omitempty"`
 	Generation uint64                 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
 	// How many links take exchanges; 0: none any more.
-	Links         uint32 `protobuf:"varint,5,opt,name=links,proto3" json:"links,omitempty"`
+	Links uint32 `protobuf:"varint,5,opt,name=links,proto3" json:"links,omitempty"`
+	// The connector named the feature "once", and this edge passes RequestHead.again on.
+	Once bool `protobuf:"varint,6,opt,name=once,proto3" json:"once,omitempty"`
+	// Its links have not answered a probe in good time: another connector is better.
+	Quiet         bool `protobuf:"varint,7,opt,name=quiet,proto3" json:"quiet,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2209,6 +2223,20 @@ func (x *PeerHolding) GetLinks() uint32 {
 		return x.Links
 	}
 	return 0
+}
+
+func (x *PeerHolding) GetOnce() bool {
+	if x != nil {
+		return x.Once
+	}
+	return false
+}
+
+func (x *PeerHolding) GetQuiet() bool {
+	if x != nil {
+		return x.Quiet
+	}
+	return false
 }
 
 // PeerChanges says what has changed, both ways, the sooner to be acted upon.
@@ -2423,7 +2451,7 @@ const file_tunnel_v1_tunnel_proto_rawDesc = "" +
 	"\x03jwt\x18\x01 \x01(\tR\x03jwt\"1\n" +
 	"\x05Field\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\"\x91\x05\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"\xa7\x05\n" +
 	"\vRequestHead\x12\x1a\n" +
 	"\bexchange\x18\x01 \x01(\x04R\bexchange\x12\x1d\n" +
 	"\n" +
@@ -2450,7 +2478,8 @@ const file_tunnel_v1_tunnel_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x15 \x01(\x04R\n" +
 	"generation\x12\x1c\n" +
-	"\tconnector\x18\x16 \x01(\tR\tconnector\"\xdf\x01\n" +
+	"\tconnector\x18\x16 \x01(\tR\tconnector\x12\x14\n" +
+	"\x05again\x18\x17 \x01(\bR\x05again\"\xdf\x01\n" +
 	"\fResponseHead\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x122\n" +
 	"\x06header\x18\x02 \x03(\v2\x1a.sallyport.tunnel.v1.FieldR\x06header\x12%\n" +
@@ -2497,7 +2526,7 @@ const file_tunnel_v1_tunnel_proto_rawDesc = "" +
 	"\bdraining\x18\x04 \x01(\bR\bdraining\x12<\n" +
 	"\bholdings\x18\x05 \x03(\v2 .sallyport.tunnel.v1.PeerHoldingR\bholdings\x12\x12\n" +
 	"\x04more\x18\x06 \x01(\bR\x04more\x12$\n" +
-	"\x0eclock_ahead_ms\x18\a \x01(\x03R\fclockAheadMs\"\x8d\x01\n" +
+	"\x0eclock_ahead_ms\x18\a \x01(\x03R\fclockAheadMs\"\xb7\x01\n" +
 	"\vPeerHolding\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
 	"\x04site\x18\x02 \x01(\tR\x04site\x12\x1c\n" +
@@ -2505,7 +2534,9 @@ const file_tunnel_v1_tunnel_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x04 \x01(\x04R\n" +
 	"generation\x12\x14\n" +
-	"\x05links\x18\x05 \x01(\rR\x05links\"H\n" +
+	"\x05links\x18\x05 \x01(\rR\x05links\x12\x12\n" +
+	"\x04once\x18\x06 \x01(\bR\x04once\x12\x14\n" +
+	"\x05quiet\x18\a \x01(\bR\x05quiet\"H\n" +
 	"\vPeerChanges\x129\n" +
 	"\achanges\x18\x01 \x03(\v2\x1f.sallyport.tunnel.v1.PeerChangeR\achanges\"b\n" +
 	"\n" +
