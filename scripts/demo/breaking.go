@@ -54,7 +54,7 @@ func (r *rig) breakEach(ctx context.Context) error {
 	b := &breaking{rig: r, load: l, sums: map[string]*result{}}
 	fmt.Printf("\n%d requests a second to %d clinics through %d edges; a client that cannot connect to an edge takes the next one.\n", len(clinics)*int(time.Second/l.every), len(clinics), edges)
 	fmt.Printf("under way: all requests at the moment at which a part is killed or stands still, and of these those that the load had sent to it;\n" +
-		"later: those of the failed that began after it; back after: from then on, or from when the part could go on; load: of the machine, 1 min.\n\n")
+		"later: those of the failed that began after it; back after: from then on, or from when the part could go on, a database from when it took connections; load: of the machine, 1 min.\n\n")
 	fmt.Printf("%-18s %-26s %9s %13s %7s %6s %15s %11s %6s\n", "part", "what is done", "requests", "under way", "failed", "later", "longest silence", "back after", "load")
 	for range r.rounds {
 		for _, t := range r.turns(l) {

@@ -98,14 +98,16 @@ func (r *rig) startPostgres(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	psql := func(ctx context.Context, commands ...string) error {
-		_, err := output(ctx, filepath.Join(r.postgres, "psql"), append([]string{"-h", r.data, "-U", "sallyport", "-d", "postgres"}, commands...)...)
+	if err := r.databaseStarts(ctx); err != nil {
 		return err
 	}
-	if err := wait(ctx, func(ctx context.Context) error { return psql(ctx, "-c", "SELECT 1") }); err != nil {
-		return err
-	}
-	return psql(ctx, "-c", "CREATE ROLE edge LOGIN", "-c", "CREATE DATABASE edges OWNER edge")
+	return r.psql(ctx, "-c", "CREATE ROLE edge LOGIN", "-c", "CREATE DATABASE edges OWNER edge")
+}
+
+// psql runs commands as the database's owner.
+func (r *rig) psql(ctx context.Context, commands ...string) error {
+	_, err := output(ctx, filepath.Join(r.postgres, "psql"), append([]string{"-h", r.data, "-U", "sallyport", "-d", "postgres"}, commands...)...)
+	return err
 }
 
 func (r *rig) startEdges(ctx context.Context) error {

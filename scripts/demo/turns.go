@@ -60,8 +60,9 @@ func (r *rig) turns(l *load) (out []turn) {
 	}
 	stop, kill := r.database(syscall.SIGQUIT), r.database(syscall.SIGKILL)
 	return append(out,
-		turn{part: database, what: "stopped at once", do: stop, back: r.databaseIsUsed, limit: databaseBack},
-		turn{part: database, what: "killed", do: kill, back: r.databaseIsUsed, limit: databaseBack},
+		// Its own recovery, which the disk sets the pace of, is not counted.
+		turn{part: database, what: "stopped at once", do: stop, mend: r.databaseStarts, back: r.databaseIsUsed, limit: databaseBack},
+		turn{part: database, what: "killed", do: kill, mend: r.databaseStarts, back: r.databaseIsUsed, limit: databaseBack},
 		turn{
 			part: database, what: fmt.Sprintf("frozen for %s", r.options.frozen), do: r.database(syscall.SIGSTOP),
 			mend: func(ctx context.Context) error {
@@ -85,6 +86,11 @@ func (r *rig) edgeTurns(n int, at *front) []turn {
 		{part: name, what: "killed", do: r.gone(name, restartAfter), back: back, front: at, mayFail: true},
 		{part: name, what: fmt.Sprintf("killed, away for %s", away), do: r.gone(name, away), back: back, front: at, mayFail: true},
 	}
+}
+
+// databaseStarts waits until the database takes connections.
+func (r *rig) databaseStarts(ctx context.Context) error {
+	return wait(ctx, func(ctx context.Context) error { return r.psql(ctx, "-c", "SELECT 1") })
 }
 
 // databaseIsUsed says that every edge takes a change, and that none keeps records on its own disk that belong in the database.
@@ -137,11 +143,16 @@ func (r *rig) gone(name string, rest time.Duration) func(context.Context) error 
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			return err
 		}
-		for ctx.Err() == nil && syscall.Kill(pid, 0) == nil {
-			pause(ctx, time.Millisecond)
-		}
-		return ctx.Err()
+		return ended(ctx, pid)
 	}
+}
+
+// ended returns when a process is no more.
+func ended(ctx context.Context, pid int) error {
+	for ctx.Err() == nil && syscall.Kill(pid, 0) == nil {
+		pause(ctx, time.Millisecond)
+	}
+	return ctx.Err()
 }
 
 // replaced signals a process and returns when another one runs in its place.
@@ -172,9 +183,9 @@ func (r *rig) frozen(name string) (freeze, thaw func(context.Context) error) {
 	return freeze, thaw
 }
 
-// database signals the server's processes: all of them, because each connection has its own.
+// database signals the server's processes: all of them, because each connection has its own. If that ends it, it has ended on return.
 func (r *rig) database(signal syscall.Signal) func(context.Context) error {
-	return func(context.Context) error {
+	return func(ctx context.Context) error {
 		text, err := os.ReadFile(filepath.Join(r.data, "data", "postmaster.pid"))
 		if err != nil {
 			return err
@@ -189,7 +200,14 @@ func (r *rig) database(signal syscall.Signal) func(context.Context) error {
 				_ = syscall.Kill(pid, signal) // it may have ended
 			}
 		}
-		return syscall.Kill(postmaster, signal)
+		if signal == syscall.SIGCONT {
+			// runuser has stopped itself beside it, and would not see it end.
+			defer func() { _ = syscall.Kill(r.named(database).pid(), signal) }()
+		}
+		if err := syscall.Kill(postmaster, signal); err != nil || signal == syscall.SIGSTOP || signal == syscall.SIGCONT {
+			return err
+		}
+		return ended(ctx, postmaster)
 	}
 }
 
