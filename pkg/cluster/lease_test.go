@@ -243,3 +243,32 @@ func TestASuccessorKeepsTheName(t *testing.T) {
 		watcher.stop()
 	})
 }
+
+// What an edge finds out about a run is said to its peers.
+func TestPeersAreToldOfARun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one := start(t, newTable(), "one")
+		<-time.After(BeatEvery + time.Second)
+		said := make(chan Announcement, 16)
+		defer one.Subscribe(func(a Announcement) { said <- a })()
+		<-said
+		link := &deadLink{}
+		leave, err := one.registry.Join(registry.Member{
+			Tenant: "maple", Site: "main", Connector: "con_a", Generation: 3, Lane: tunnelv1.Lane_LANE_FAST, Link: link, Once: true,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer leave()
+		for _, quiet := range []bool{false, true} {
+			if quiet {
+				<-time.After(time.Second)
+				one.registry.Late("maple", "main", link, time.Second/2)
+			}
+			a := <-said
+			if len(a.Holdings) != 1 || !a.Holdings[0].Once || a.Holdings[0].Quiet != quiet {
+				t.Errorf("quiet %v: %+v", quiet, a)
+			}
+		}
+	})
+}

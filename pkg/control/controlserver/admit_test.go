@@ -39,6 +39,9 @@ func TestLinkOpensLivesAndEnds(t *testing.T) {
 		if err != nil || m.Link != tunnel.Link(accepted) || !accepted.admitted || !dialed.admitted {
 			t.Fatalf("not in the registry, or still held: %v", err)
 		}
+		if !m.Once || !m.Moved || !m.Probed {
+			t.Errorf("what the connector can do is not known: %+v", m)
+		}
 		ended := make(chan error, 1)
 		go func() { ended <- link.Serve(t.Context(), controlclient.Handlers{}) }()
 		go new(acceptor).serve(t, link)
