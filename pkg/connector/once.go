@@ -2,6 +2,7 @@ package connector
 
 import (
 	"errors"
+	"hash/maphash"
 	"sync"
 	"time"
 
@@ -13,19 +14,20 @@ import (
 // remembers what came over another edge, and serves a request that is sent again (wire.RequestHead.Again) only if it was not among that.
 // From then on the first copy is refused, should the edge live after all and send it late.
 const (
-	// hadFor is how long a request is remembered at least; an edge sends one again within 5 s or not at all.
-	hadFor = 30 * time.Second
-	// maxHad bounds that, twice over. A connector that had more must forget, and then serves nothing again for hadFor.
-	maxHad = 1 << 14
-	// repeatedFor is how long one that was sent again is remembered: no copy comes later, for its assertion has ended.
-	repeatedFor = markLife
-	// maxRepeated bounds that, twice over; a connector that has no room serves nothing again.
+	// hadFor is how long a request is remembered at least. It is sent again within 10 s or not at all (proxy), and a copy that some edge
+	// has kept for longer is refused for its assertion.
+	hadFor = markLife + 30*time.Second
+	// maxHad bounds what came, twice over: 360 a second for the whole time. A connector that had more forgets, and serves nothing that
+	// is sent again for hadFor.
+	maxHad = 1 << 17
+	// maxRepeated bounds what was sent again, twice over; without room nothing more of it is served.
 	maxRepeated = 1 << 12
 )
 
 // once is safe for concurrent use.
 type once struct {
-	now func() time.Time
+	now  func() time.Time
+	seed maphash.Seed
 
 	mu       sync.Mutex // guards all below
 	had      recent     // what came over another edge
@@ -33,9 +35,7 @@ type once struct {
 	forgot   time.Time  // when had forgot something before its time
 }
 
-func newOnce(now func() time.Time) *once {
-	return &once{now: now, had: recent{life: hadFor}, repeated: recent{life: repeatedFor}}
-}
+func newOnce(now func() time.Time) *once { return &once{now: now, seed: maphash.MakeSeed()} }
 
 var (
 	errHad      = errors.New("sent again, and it has come before")
@@ -49,13 +49,14 @@ func (o *once) admit(head *wire.RequestHead) error {
 	if !head.Again && (head.Hop == 0 || head.RequestID == "") {
 		return nil // nobody sends it again
 	}
-	now := o.now()
+	// Two requests with one hash, of which the edges choose neither, cost the second one its second try.
+	id, now := maphash.String(o.seed, head.RequestID), o.now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.had.turn(now)
 	o.repeated.turn(now)
 	switch {
-	case !head.Again && o.repeated.has(head.RequestID):
+	case !head.Again && o.repeated.has(id):
 		return errLate
 	case !head.Again:
 		if len(o.had.young) >= maxHad {
@@ -64,32 +65,31 @@ func (o *once) admit(head *wire.RequestHead) error {
 			}
 			o.had.age(now)
 		}
-		o.had.add(head.RequestID)
+		o.had.add(id)
 		return nil
-	case o.had.has(head.RequestID), o.repeated.has(head.RequestID):
+	case o.had.has(id), o.repeated.has(id):
 		return errHad
 	case !o.forgot.IsZero() && now.Sub(o.forgot) < hadFor:
 		return errForgot
 	case len(o.repeated.young) >= maxRepeated:
 		return errRepeated
 	}
-	o.repeated.add(head.RequestID)
+	o.repeated.add(id)
 	return nil
 }
 
-// recent is a set of which each member stays for life at least, and twice that at most while it is used.
+// recent is a set of which each member stays for hadFor at least, and twice that at most while it is used.
 type recent struct {
-	life       time.Duration
-	young, old map[string]struct{}
+	young, old map[uint64]struct{}
 	since      time.Time // of young
 }
 
 // turn forgets what is old enough.
 func (r *recent) turn(now time.Time) {
 	switch age := now.Sub(r.since); {
-	case age >= 2*r.life:
+	case age >= 2*hadFor:
 		r.young, r.old, r.since = nil, nil, now
-	case age >= r.life:
+	case age >= hadFor:
 		r.age(now)
 	}
 }
@@ -97,14 +97,14 @@ func (r *recent) turn(now time.Time) {
 // age forgets the older half.
 func (r *recent) age(now time.Time) { r.young, r.old, r.since = nil, r.young, now }
 
-func (r *recent) add(id string) {
+func (r *recent) add(id uint64) {
 	if r.young == nil {
-		r.young = map[string]struct{}{}
+		r.young = map[uint64]struct{}{}
 	}
 	r.young[id] = struct{}{}
 }
 
-func (r *recent) has(id string) bool {
+func (r *recent) has(id uint64) bool {
 	_, young := r.young[id]
 	_, old := r.old[id]
 	return young || old

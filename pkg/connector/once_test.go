@@ -30,10 +30,10 @@ func TestWhatIsSentAgainIsServedOnce(t *testing.T) {
 	expect("and is sent again", again("a"), errHad)
 	expect("it never came, and is sent again", again("b"), nil)
 	expect("and once more", again("b"), errHad)
-	now = now.Add(repeatedFor - 1)
+	now = now.Add(hadFor - 1)
 	expect("its first copy comes late", first("b"), errLate)
 	expect("from a browser's own edge", o.admit(&wire.RequestHead{RequestID: "b"}), nil)
-	now = now.Add(3 * repeatedFor)
+	now = now.Add(3 * hadFor)
 	expect("long after", again("a"), nil)
 }
 

@@ -122,6 +122,7 @@ const tries = 3
 // connector itself is asked over another way, which serves it only if it has not had it, and at most once (wire.RequestHead.Again).
 func (c *carrying) ask(ctx context.Context, head *wire.RequestHead) (*exchange.Response, error) {
 	var gone *registry.Member // what the request was sent over and may have got through
+	var sent time.Time        // when it was
 	for n := 1; ; n++ {
 		member, err := c.way(ctx, gone)
 		if err != nil {
@@ -139,6 +140,9 @@ func (c *carrying) ask(ctx context.Context, head *wire.RequestHead) (*exchange.R
 		if !c.fits(head) {
 			return nil, errTooBig
 		}
+		if gone == nil {
+			sent = time.Now()
+		}
 		link := &opener{member: member}
 		resp, err := exchange.Do(ctx, link, c.request(head, member))
 		if err == nil {
@@ -147,7 +151,7 @@ func (c *carrying) ask(ctx context.Context, head *wire.RequestHead) (*exchange.R
 			return resp, nil
 		}
 		unsent := !link.opened || member.Hop > 0 && exchange.Code(err) == wire.CodeNotHere
-		lost := !unsent && member.Again != nil && broke(err)
+		lost := !unsent && member.Again != nil && broke(err) && time.Since(sent) < c.again
 		if !unsent && !lost || ctx.Err() != nil {
 			return nil, err
 		}

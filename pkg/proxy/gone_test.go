@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/exchange"
 	"github.com/sallyport-dev/sallyport/pkg/exchange/exchangetest"
@@ -81,6 +82,7 @@ func TestAnEdgeDiesWithARequest(t *testing.T) {
 		read   int      // how much of it the edge took that dies
 		status int
 		again  int // how often the run was asked
+		within time.Duration
 	}{
 		"it had not come":                 {ways: []string{""}, status: http.StatusOK, again: 1},
 		"nor had any of its body":         {ways: []string{""}, size: 30_000, status: http.StatusOK, again: 1},
@@ -88,10 +90,11 @@ func TestAnEdgeDiesWithARequest(t *testing.T) {
 		"the next edge knows no such run": {ways: []string{wire.CodeNotHere, ""}, size: 3_000, status: http.StatusOK, again: 2},
 		"it has had it":                   {ways: []string{wire.CodeTunnelDown, ""}, status: http.StatusServiceUnavailable, again: 1},
 		"no other way":                    {status: http.StatusServiceUnavailable},
+		"it was sent too long ago":        {ways: []string{""}, within: 1, status: http.StatusServiceUnavailable},
 		"too much of the body has gone":   {ways: []string{""}, size: 1 << 20, read: 200_000, status: http.StatusServiceUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWay(t, url, wayConfig{})
+			w := newWay(t, url, wayConfig{again: c.within})
 			hits.Store(0)
 			asked := &noted{}
 			var next func(context.Context) *registry.Member

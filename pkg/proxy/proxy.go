@@ -52,7 +52,14 @@ type Config struct {
 	HeadBudget int
 	// WriteIdle is how long a browser may take nothing of an answer; 0 means DefaultWriteIdle.
 	WriteIdle time.Duration
+	// Again is how long after it was sent over an edge that has gone a request may be sent again; 0 means DefaultAgain, and more must
+	// not be: the connector forgets it.
+	Again time.Duration
 }
+
+// DefaultAgain leaves time to find an edge dead (3.5 s) on a busy machine. A connector remembers a request for that long and for as long
+// as the assertions of both copies hold.
+const DefaultAgain = 10 * time.Second
 
 // DefaultHeadBudget leaves room under the 8 KiB that Tomcat takes for a request's line and fields together.
 const DefaultHeadBudget = 7 << 10
@@ -64,6 +71,7 @@ type Proxy struct {
 	logger    *zap.Logger
 	budget    int
 	writeIdle time.Duration
+	again     time.Duration
 	buffers   hop.Buffers
 	exchanges atomic.Uint64
 	metrics   *metrics
@@ -71,7 +79,7 @@ type Proxy struct {
 
 // New returns a Proxy.
 func New(cfg Config) *Proxy {
-	p := &Proxy{picker: cfg.Registry, pages: cfg.Pages, logger: cfg.Logger, budget: cfg.HeadBudget, writeIdle: cfg.WriteIdle}
+	p := &Proxy{picker: cfg.Registry, pages: cfg.Pages, logger: cfg.Logger, budget: cfg.HeadBudget, writeIdle: cfg.WriteIdle, again: cfg.Again}
 	if p.logger == nil {
 		p.logger = zap.NewNop()
 	}
@@ -80,6 +88,9 @@ func New(cfg Config) *Proxy {
 	}
 	if p.writeIdle == 0 {
 		p.writeIdle = DefaultWriteIdle
+	}
+	if p.again == 0 {
+		p.again = DefaultAgain
 	}
 	if cfg.Metrics != nil {
 		p.metrics = newMetrics(cfg.Metrics)

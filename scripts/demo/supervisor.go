@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -130,6 +131,15 @@ func (s *supervisor) keep(p *process, log *os.File) {
 		if err := p.launch(log); err != nil {
 			fmt.Printf("%s: %v\n", p.name, err)
 			return
+		}
+	}
+}
+
+// reap takes leave of processes that have ended and were left to this one; those that it keeps it waits for elsewhere.
+func (s *supervisor) reap() {
+	for _, pid := range children(os.Getpid()) {
+		if !slices.ContainsFunc(s.order, func(p *process) bool { return p.pid() == pid }) {
+			_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
 		}
 	}
 }

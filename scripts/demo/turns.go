@@ -207,6 +207,7 @@ func (r *rig) database(signal syscall.Signal) func(context.Context) error {
 		if err := syscall.Kill(postmaster, signal); err != nil || signal == syscall.SIGSTOP || signal == syscall.SIGCONT {
 			return err
 		}
+		defer r.reap() // its processes outlive it for a moment
 		return ended(ctx, postmaster)
 	}
 }
