@@ -16,6 +16,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/pkg/gather"
 	"github.com/sallyport-dev/sallyport/pkg/metric"
+	"github.com/sallyport-dev/sallyport/pkg/run"
 	"github.com/sallyport-dev/sallyport/pkg/session"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 )
@@ -31,7 +32,10 @@ type doors struct {
 }
 
 func newDoors(metrics *metric.Registry) *doors {
-	return &doors{refused: metrics.Counter("sallyport_edge_door_refused_total", "Connections for links that found too many being opened, by transport.", "transport")}
+	d := &doors{refused: metrics.Counter("sallyport_edge_door_refused_total", "Connections for links that found too many being opened, by transport.", "transport")}
+	late := new(run.Lateness)
+	d.quic.Late, d.tcp.Late = late.Late, late.Late
+	return d
 }
 
 // enterQUIC is quiclink.Config.Enter: there is no waiting, because quic-go asks in the one goroutine that takes first packets.

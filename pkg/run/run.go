@@ -1,5 +1,5 @@
 // Package run owns how the parts of a process start, live and stop together: in order, in reverse, each wait bounded; and how
-// much garbage their process may hold. It knows nothing of what the parts do, and reads no signals (cmd does).
+// much garbage their process may hold, and how late that is. It knows nothing of what the parts do, and reads no signals (cmd does).
 package run
 
 import (

@@ -17,9 +17,15 @@ type Door struct {
 	PerSource int
 	// Limit is how long a place is kept at most; default 10 s.
 	Limit time.Duration
+	// Late, if set, tells how long what is ready to run in this process waits for a processor. While that is long there are fewer
+	// places, down to leastPlaces: links that are being opened take the time in which heartbeats of those that are up must be
+	// answered, and what is lost for that has to be opened again.
+	Late func() time.Duration
 
 	mu      sync.Mutex // guards all below
 	taken   int
+	room    int       // how many places there are now, where Late is set; 0 before it was asked
+	looked  time.Time // when it was
 	from    map[string]int
 	waiting []*comer // in the order in which they came
 }
@@ -34,6 +40,13 @@ const (
 	doorPlaces = 64
 	doorSource = 32
 	doorLimit  = 10 * time.Second
+	// leastPlaces is how many there are however late everything is: with a peer at 80 ms it is twelve links a second.
+	leastPlaces = 4
+	// doorLook is how often the room is changed, by how late this process is: a link takes some twenty turns of a processor on
+	// each side, and an answer to a heartbeat six, with two seconds in hand.
+	doorLook = 100 * time.Millisecond
+	tooLate  = 25 * time.Millisecond
+	inTime   = 10 * time.Millisecond
 )
 
 // Enter takes a place for a link from source if one is free and nobody waits; leave gives it back, once however often it is called.
@@ -87,7 +100,9 @@ func (d *Door) leaver(source string) func() {
 
 // take counts a place of source, if there is one; the caller holds mu, here and below.
 func (d *Door) take(source string) bool {
-	if d.taken >= orDefault(d.Places, doorPlaces) || d.from[source] >= orDefault(d.PerSource, doorSource) {
+	places := d.places()
+	ofOne := max(orDefault(d.PerSource, doorSource)*places/orDefault(d.Places, doorPlaces), 1) // in proportion
+	if d.taken >= places || d.from[source] >= ofOne {
 		return false
 	}
 	if d.from == nil {
@@ -96,6 +111,29 @@ func (d *Door) take(source string) bool {
 	d.taken++
 	d.from[source]++
 	return true
+}
+
+// places is how many there are now.
+func (d *Door) places() int {
+	most := orDefault(d.Places, doorPlaces)
+	if d.Late == nil {
+		return most
+	}
+	if now := time.Now(); d.room == 0 || now.Sub(d.looked) >= doorLook {
+		d.room, d.looked = room(orDefault(d.room, most), most, d.Late()), now
+	}
+	return d.room
+}
+
+// room is how many places are to be had, where there are now so many, of so many at most, and this process is so late.
+func room(now, most int, late time.Duration) int {
+	switch {
+	case late > tooLate:
+		now /= 2
+	case late < inTime:
+		now += max(now/4, 1)
+	}
+	return min(max(now, leastPlaces), most)
 }
 
 func (d *Door) leave(source string) {
@@ -108,7 +146,7 @@ func (d *Door) leave(source string) {
 
 // admit lets in who has waited longest of those whose source has a place left.
 func (d *Door) admit() {
-	for i := 0; i < len(d.waiting) && d.taken < orDefault(d.Places, doorPlaces); {
+	for i := 0; i < len(d.waiting) && d.taken < d.places(); {
 		c := d.waiting[i]
 		if !d.take(c.source) {
 			i++

@@ -97,3 +97,60 @@ func TestDoorLetsInInOrder(t *testing.T) {
 		<-time.After(11 * time.Second)
 	})
 }
+
+// A process that is late lets few in at a time, so that what is up lives, and all again when it is not.
+func TestDoorIsNarrowWhileTheProcessIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var late time.Duration
+		d := &tunnel.Door{Places: 32, PerSource: 32, Limit: time.Hour, Late: func() time.Duration { return late }}
+		fits := func() int {
+			<-time.After(time.Minute) // it goes by steps
+			var leave []func()
+			for {
+				l, ok := d.Enter("a")
+				if !ok {
+					break
+				}
+				leave = append(leave, l)
+				<-time.After(time.Second)
+			}
+			for _, l := range leave {
+				l()
+			}
+			return len(leave)
+		}
+		if n := fits(); n != 32 {
+			t.Errorf("%d fit while nothing is late, want 32", n)
+		}
+		late = time.Second
+		if n := fits(); n != 4 {
+			t.Errorf("%d fit while everything is late, want 4", n)
+		}
+		// What is let in is not put out, and who waits comes in when there is room again.
+		leave, _ := d.Enter("a")
+		for range 3 {
+			_, _ = d.Enter("a")
+		}
+		waits := make(chan error, 1)
+		go func() {
+			_, err := d.Wait(t.Context(), "b")
+			waits <- err
+		}()
+		synctest.Wait()
+		select {
+		case err := <-waits:
+			t.Fatalf("a fifth came in: %v", err)
+		default:
+		}
+		late = 0
+		<-time.After(time.Second)
+		leave()
+		if err := <-waits; err != nil {
+			t.Error(err)
+		}
+		if n := fits(); n != 32-4 {
+			t.Errorf("%d fit beside four after that, want 28", n)
+		}
+		<-time.After(2 * time.Hour) // for the limit of those that never left
+	})
+}
