@@ -99,8 +99,14 @@ func (g *gate) stream(ctx context.Context, link *controlclient.Link, s tunnel.St
 		}
 		return
 	}
-	if kind == wire.StreamProbe {
+	switch kind {
+	case wire.StreamProbe:
 		echo(s)
+		return
+	case wire.StreamBeat:
+		if link.Beat(s) != nil {
+			s.Reset(tunnel.ResetTimeout)
+		}
 		return
 	}
 	if kind != wire.StreamExchange {

@@ -26,6 +26,8 @@ const (
 	// FeatureOnce, of the connector alone: it knows which requests it has had from other edges, and serves one that is sent again
 	// (RequestHead.Again) at most once.
 	FeatureOnce = "once"
+	// FeatureBeat: heartbeats go the way of exchanges, on streams of kind StreamBeat that the edge opens.
+	FeatureBeat = "beat"
 )
 
 // The first byte on every stream says what it carries. An unknown kind resets that stream, never the link.
@@ -34,6 +36,7 @@ const (
 	StreamExchange     byte = 2 // one request and its answer
 	StreamContinuation byte = 3 // the rest of a moved body
 	StreamProbe        byte = 4 // ProbeBytes that the connector sends back
+	StreamBeat         byte = 5 // a probe that brings a Heartbeat back, and its answer
 )
 
 // ProbeBytes is how many bytes a probe carries.

@@ -31,6 +31,8 @@ type control struct {
 	trip     time.Duration
 	// proved is when the last round trip over the exchange path ended that the edge has told of.
 	proved time.Time
+	// beaten is when the last beat was answered.
+	beaten time.Time
 }
 
 func newControl(s tunnel.Stream) *control {
@@ -110,6 +112,24 @@ func (c *control) acknowledged(sequence uint64) time.Duration {
 	c.sent = time.Time{}
 	c.answered, c.trip = now, trip
 	return trip
+}
+
+// beat notes a beat that was answered after trip.
+func (c *control) beat(trip time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	c.beaten, c.answered, c.trip = now, now, max(trip, 1)
+}
+
+// spared is for how long no heartbeat is due on this stream, because beats come that often.
+func (c *control) spared(often time.Duration) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.beaten.IsZero() {
+		return 0
+	}
+	return often - time.Since(c.beaten)
 }
 
 // prove notes that a round trip over the exchange path ended that long ago. What the edge cannot know yet, the way of its message

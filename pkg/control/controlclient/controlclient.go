@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/id"
@@ -91,6 +92,10 @@ type Link struct {
 
 	control *control
 	cfg     Config
+	// beats says that heartbeats go the way of exchanges: both sides named wire.FeatureBeat.
+	beats bool
+	// origins is Handlers.Origins, once Serve has it.
+	origins atomic.Pointer[func() []*tunnelv1.OriginHealth]
 	// claimed is the peer's clock until it has proved to be the edge; then it sets cfg.Clock.
 	claimed Clock
 }
@@ -180,8 +185,9 @@ func (l *Link) hello(nonce []byte) error {
 		return fmt.Errorf("control stream: %w", err)
 	}
 	return l.control.send(&tunnelv1.Control{Message: &tunnelv1.Control_Hello{Hello: &tunnelv1.Hello{
-		Versions: []uint32{wire.Version}, Features: []string{wire.FeatureMoved, wire.FeatureProbe, wire.FeatureOnce}, Instance: l.cfg.Instance, Nonce: nonce, Connector: string(l.cfg.Connector),
-		Lane: l.cfg.Lane, Generation: l.cfg.Generation, Software: l.cfg.Software,
+		Versions: []uint32{wire.Version}, Instance: l.cfg.Instance, Nonce: nonce, Connector: string(l.cfg.Connector),
+		Features: []string{wire.FeatureMoved, wire.FeatureProbe, wire.FeatureOnce, wire.FeatureBeat},
+		Lane:     l.cfg.Lane, Generation: l.cfg.Generation, Software: l.cfg.Software,
 	}}})
 }
 
@@ -204,6 +210,7 @@ func (l *Link) register(exporter []byte) error {
 	// An edge that does not say which process it is cannot have several links told to be one process's.
 	l.Edge, l.Moved = h.GetInstance(), h.GetInstance() != "" && slices.Contains(h.GetFeatures(), wire.FeatureMoved)
 	l.BBR = slices.Contains(h.GetFeatures(), wire.FeatureBBR)
+	l.beats = slices.Contains(h.GetFeatures(), wire.FeatureBeat)
 	l.control.probed = slices.Contains(h.GetFeatures(), wire.FeatureProbe)
 	proof, err := token.SignLinkProof(l.cfg.Key, l.cfg.Connector, h.GetNonce(), exporter)
 	if err != nil {

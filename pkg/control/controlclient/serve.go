@@ -1,14 +1,18 @@
 package controlclient
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/token"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/wire"
 	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
 )
 
@@ -17,7 +21,8 @@ import (
 const (
 	// writeTimeout bounds one message to the edge.
 	writeTimeout = 20 * time.Second
-	// patience is how many intervals a heartbeat may stay unanswered.
+	// patience is how many intervals a heartbeat may stay unanswered; half as many where they are twice as long, because beats are
+	// to come instead.
 	patience = 10
 	// maxReason bounds what the edge is told of why rules were refused, bytes.
 	maxReason = 1000
@@ -28,7 +33,7 @@ type Handlers struct {
 	Revoke func(*tunnelv1.Revoke)
 	Drain  func(within time.Duration)
 	Edges  func(*tunnelv1.Edges)
-	// Origins is asked for each heartbeat.
+	// Origins is asked for each heartbeat, perhaps by several goroutines at once.
 	Origins func() []*tunnelv1.OriginHealth
 }
 
@@ -41,11 +46,14 @@ func (l *Link) Serve(ctx context.Context, h Handlers) error {
 		_ = l.Close(tunnel.Reason{Code: tunnel.ReasonShutdown, Message: "the connector stops"})
 	})
 	defer stop()
+	if h.Origins != nil {
+		l.origins.Store(&h.Origins)
+	}
 	wg.Go(func() {
 		said = l.receive(h)
 		l.closeAfter(said)
 	})
-	wg.Go(func() { l.beat(h) })
+	wg.Go(l.beat)
 	<-l.Done()
 	wg.Wait()
 	var refused *RefusedError
@@ -63,25 +71,27 @@ func (l *Link) closeAfter(err error) {
 	_ = l.Close(reason)
 }
 
-// beat sends heartbeats; one that stays unanswered for patience intervals ends the link.
-func (l *Link) beat(h Handlers) {
-	ticker := time.NewTicker(l.Heartbeat)
-	defer ticker.Stop()
+// beat sends heartbeats on the control stream while none go the way of exchanges; one that stays unanswered for patience intervals
+// ends the link.
+func (l *Link) beat() {
+	timer := time.NewTimer(l.Heartbeat)
+	defer timer.Stop()
 	for {
 		select {
 		case <-l.Done():
 			return
-		case <-ticker.C:
+		case <-timer.C:
 		}
-		if l.control.silent() > patience*l.Heartbeat {
+		if spared := l.control.spared(l.Heartbeat * 3 / 2); spared > 0 {
+			timer.Reset(spared)
+			continue
+		}
+		timer.Reset(l.Heartbeat)
+		if l.control.silent() > l.patience() {
 			_ = l.Close(tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "heartbeats are not answered"})
 			return
 		}
-		var origins []*tunnelv1.OriginHealth
-		if h.Origins != nil {
-			origins = h.Origins()
-		}
-		if l.control.stream.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil || l.control.heartbeat(l.cfg.heartbeat(origins)) != nil {
+		if l.control.stream.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil || l.control.heartbeat(l.heartbeat()) != nil {
 			_ = l.Close(tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "heartbeats cannot be sent"})
 			return
 		}
@@ -149,11 +159,78 @@ func (l *Link) handle(h Handlers, m *tunnelv1.Control) error {
 	return nil
 }
 
+func (l *Link) patience() time.Duration {
+	if l.beats {
+		return patience / 2 * l.Heartbeat
+	}
+	return patience * l.Heartbeat
+}
+
+func (l *Link) heartbeat() *tunnelv1.Heartbeat {
+	var origins []*tunnelv1.OriginHealth
+	if ask := l.origins.Load(); ask != nil {
+		origins = (*ask)()
+	}
+	return l.cfg.heartbeat(origins)
+}
+
+// beatTimeout bounds what the edge lets a beat wait for.
+const beatTimeout = 10 * time.Second
+
+// Beat answers a stream of kind wire.StreamBeat, of which the kind has been read: it came as an exchange comes, brings a heartbeat
+// back as an answer goes, and the edge says that it has it. An error leaves the stream to be reset.
+func (l *Link) Beat(s tunnel.Stream) error {
+	deadline := time.Now().Add(beatTimeout)
+	if err := errors.Join(s.SetReadDeadline(deadline), s.SetWriteDeadline(deadline)); err != nil {
+		return err
+	}
+	reader := bufio.NewReaderSize(s, beatAhead)
+	echo := make([]byte, wire.ProbeBytes)
+	if _, err := io.ReadFull(reader, echo); err != nil {
+		return err
+	}
+	answer := bytes.NewBuffer(echo) // in one write: on some links each is a packet
+	if err := wire.WriteControl(answer, &tunnelv1.Control{Message: &tunnelv1.Control_Heartbeat{Heartbeat: l.heartbeat()}}); err != nil {
+		return err
+	}
+	began := time.Now()
+	if _, err := s.Write(answer.Bytes()); err != nil {
+		return err
+	}
+	if err := s.CloseWrite(); err != nil {
+		return err
+	}
+	m, err := wire.ReadControl(reader, wire.MaxControlHeld)
+	if err != nil {
+		return err
+	}
+	ack := m.GetHeartbeatAck()
+	if ack == nil {
+		return errProtocol
+	}
+	trip := time.Since(began)
+	l.control.beat(trip)
+	l.control.prove(time.Duration(ack.GetRoundTripAgeMs()) * time.Millisecond)
+	l.setClock(ack, trip)
+	if _, err := reader.ReadByte(); err != io.EOF { //nolint:errorlint // a wrapped EOF is an early end
+		return errors.Join(errProtocol, err)
+	}
+	return nil
+}
+
+// beatAhead is enough for what the edge sends in a beat.
+const beatAhead = 64
+
 func (l *Link) acknowledged(ack *tunnelv1.HeartbeatAck) {
 	if ack.RoundTripAgeMs != nil {
 		l.control.prove(time.Duration(ack.GetRoundTripAgeMs()) * time.Millisecond)
 	}
 	trip := l.control.acknowledged(ack.GetSequence())
+	l.setClock(ack, trip)
+}
+
+// setClock takes the edge's time from an answer that came after trip; 0 is not known.
+func (l *Link) setClock(ack *tunnelv1.HeartbeatAck, trip time.Duration) {
 	if trip > 0 && ack.GetEdgeTimeMs() >= earliestEdgeTime {
 		l.cfg.Clock.set(ack.GetEdgeTimeMs() + (trip / 2).Milliseconds())
 	}

@@ -70,10 +70,17 @@ type admission struct {
 	// unoffered says that the link is still to be offered its site's ingress rules; ingressRules.mu guards it.
 	unoffered bool
 	probing   probing
+	// watchdog ends the link when no heartbeat has come for long.
+	watchdog *time.Timer
 }
 
 // probed says that the connector answers probes.
 func (a *admission) probed() bool { return slices.Contains(a.hello.GetFeatures(), wire.FeatureProbe) }
+
+// beats says that the connector's heartbeats go the way of exchanges.
+func (a *admission) beats() bool {
+	return a.probed() && slices.Contains(a.hello.GetFeatures(), wire.FeatureBeat)
+}
 
 // admit opens the link as the package comment draws it. The admission is returned with an error too, as far as it came.
 func (s *Server) admit(ctx context.Context, link tunnel.Link) (*admission, error) {
@@ -175,7 +182,7 @@ func (s *Server) prove(ctx context.Context, a *admission) error {
 
 // features names what this edge does on a link.
 func features(link tunnel.Link) []string {
-	names := []string{wire.FeatureMoved, wire.FeatureProbe}
+	names := []string{wire.FeatureMoved, wire.FeatureProbe, wire.FeatureBeat}
 	if link.Info().Congestion == wire.FeatureBBR { // the kernel's name
 		names = append(names, wire.FeatureBBR)
 	}
@@ -242,7 +249,14 @@ func (s *Server) register(ctx context.Context, a *admission) error {
 	if err := s.join(ctx, a); err != nil {
 		return err
 	}
-	return s.heartbeat(a, m.GetHeartbeat())
+	a.watchdog = time.AfterFunc(patience*s.cfg.Heartbeat, func() {
+		_ = a.link.Close(tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "no heartbeat"})
+	})
+	if err := s.heartbeat(a, m.GetHeartbeat()); err != nil {
+		a.watchdog.Stop()
+		return err
+	}
+	return nil
 }
 
 func (s *Server) registered(a *admission) (*tunnelv1.Control, error) {
@@ -260,8 +274,16 @@ func (s *Server) registered(a *admission) (*tunnelv1.Control, error) {
 	}
 	return &tunnelv1.Control{Message: &tunnelv1.Control_Registered{Registered: &tunnelv1.Registered{
 		Generation: a.generation, EdgeProof: proof, KeySets: sets, Tenant: string(a.connector.Tenant), Site: string(a.connector.Site),
-		HeartbeatMs: uint32(s.cfg.Heartbeat.Milliseconds()),
+		HeartbeatMs: uint32(s.every(a).Milliseconds()),
 	}}}, nil
+}
+
+// every is how often a heartbeat is due on a link.
+func (s *Server) every(a *admission) time.Duration {
+	if a.beats() {
+		return beatsEvery * s.cfg.Heartbeat
+	}
+	return s.cfg.Heartbeat
 }
 
 // join puts the link into the registry. The connector is looked up once more after that: a revocation between the first

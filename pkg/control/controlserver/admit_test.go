@@ -44,7 +44,7 @@ func TestLinkOpensLivesAndEnds(t *testing.T) {
 		}
 		ended := make(chan error, 1)
 		go func() { ended <- link.Serve(t.Context(), controlclient.Handlers{}) }()
-		go new(acceptor).serve(t, link)
+		go new(acceptor).serve(t, link, link.Beat)
 		<-time.After(time.Minute)
 		if at, _ := link.RoundTrip(); time.Since(at) > 7*time.Second {
 			t.Errorf("last round trip %v ago", time.Since(at))

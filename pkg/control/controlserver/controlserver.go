@@ -69,7 +69,8 @@ type Config struct {
 	Revoked func(tenant id.Tenant, connector id.Connector) bool
 	// Handshake is how long a link may take until it is admitted; default 5 s.
 	Handshake time.Duration
-	// Heartbeat is how often connectors are told to send one; a link without any for ten times as long is closed.
+	// Heartbeat is how often connectors are told to send one, those whose heartbeats go the way of exchanges half as often, because
+	// one of theirs is a probe, too; a link without any for ten times as long is closed. Default 3 s.
 	Heartbeat time.Duration
 	// Pending is how many links may be in their handshake at a time; default 256. See DESIGN.md.
 	Pending int

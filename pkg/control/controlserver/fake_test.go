@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type memLink struct {
 	incoming chan tunnel.Stream
 	secret   string
 	admitted bool
+	said     atomic.Int64 // writes of this end to the streams that it opened: a connector's is the control stream
 
 	mu      sync.Mutex
 	streams []net.Conn
@@ -50,13 +52,14 @@ func (l *memLink) Open(context.Context) (tunnel.Stream, error) {
 	// A pipe each way, so that one can be closed without the other.
 	hereIn, thereOut := net.Pipe()
 	thereIn, hereOut := net.Pipe()
-	here, there := &memStream{hereIn, hereOut}, &memStream{thereIn, thereOut}
+	here, there := &memStream{in: hereIn, out: hereOut}, &memStream{in: thereIn, out: thereOut}
 	for link, s := range map[*memLink]*memStream{l: here, l.peer: there} {
 		link.mu.Lock()
 		link.streams = append(link.streams, s.in, s.out)
 		link.mu.Unlock()
 	}
 	l.peer.incoming <- there
+	here.said = &l.said
 	return here, nil
 }
 
@@ -101,13 +104,22 @@ func (l *memLink) reason() string {
 	return ""
 }
 
-type memStream struct{ in, out net.Conn }
+type memStream struct {
+	in, out net.Conn
+	said    *atomic.Int64 // nil: nobody counts
+}
 
 func (s *memStream) Read(p []byte) (int, error)         { return s.in.Read(p) }
-func (s *memStream) Write(p []byte) (int, error)        { return s.out.Write(p) }
 func (s *memStream) SetReadDeadline(t time.Time) error  { return s.in.SetReadDeadline(t) }
 func (s *memStream) SetWriteDeadline(t time.Time) error { return s.out.SetWriteDeadline(t) }
 func (s *memStream) CloseWrite() error                  { return s.out.Close() }
+
+func (s *memStream) Write(p []byte) (int, error) {
+	if s.said != nil {
+		s.said.Add(1)
+	}
+	return s.out.Write(p)
+}
 
 func (s *memStream) Reset(tunnel.ResetCode) {
 	_ = s.in.Close()

@@ -119,6 +119,7 @@ func (w *world) link(t *testing.T, k *taker, instance string) (closeLink func())
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- link.Serve(context.Background(), controlclient.Handlers{}) }()
+	go new(acceptor).serve(t, link, link.Beat)
 	synctest.Wait()
 	return sync.OnceFunc(func() {
 		_ = dialed.Close(tunnel.Reason{Code: tunnel.ReasonGoodbye})
@@ -198,7 +199,7 @@ func TestConnectorsWithTheirOwnFileAreShownAsSuch(t *testing.T) {
 		k.mu.Lock()
 		k.own, k.version = true, 0
 		k.mu.Unlock()
-		<-time.After(2 * controlserver.DefaultHeartbeat)
+		<-time.After(3 * controlserver.DefaultHeartbeat)
 		if s := w.known(); s.Running != 0 || !s.OwnFile {
 			t.Errorf("after a file came: %+v", s)
 		}
@@ -237,7 +238,7 @@ func TestRulesAreNotLostWithALink(t *testing.T) {
 		synctest.Wait()
 		close(stuck)
 		<-ended
-		<-time.After(2 * controlserver.DefaultHeartbeat)
+		<-time.After(3 * controlserver.DefaultHeartbeat)
 		k.took(t, "sent again", "good 1", "good 1")
 		if s := w.known(); s.Running != 1 || s.Answered != 1 {
 			t.Errorf("after that: %+v", s)
@@ -250,7 +251,7 @@ func TestRulesAreNotLostWithALink(t *testing.T) {
 		defer w.link(t, late, "b")()
 		late.took(t, "nothing can be looked up")
 		w.rules.fail(nil)
-		<-time.After(2 * controlserver.DefaultHeartbeat)
+		<-time.After(3 * controlserver.DefaultHeartbeat)
 		late.took(t, "looked up again", "good 2")
 	})
 }

@@ -1,6 +1,7 @@
 package controlserver
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
@@ -17,11 +18,12 @@ import (
 	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
 )
 
-// A heartbeat shows that the control stream lives, and no more (attack case H15): a link is up while something goes the way of
-// exchanges and comes back. Exchanges that are answered show it; on a quiet link a probe does.
+// A heartbeat on the control stream shows that this lives, and no more (attack case H15): a link is up while something goes the way
+// of exchanges and comes back. Exchanges that are answered show it; on a quiet link a probe does. A beat is a probe of which the echo
+// brings the heartbeat, and which is answered: one stream tells both sides all that they have to know.
 const (
-	// provedLately is how young a round trip has to be for a heartbeat to bring no probe. With heartbeats every 3 s each second
-	// one does, so that what is up was shown 7 s ago at most: probes are most of what an idle link costs.
+	// provedLately is how young a round trip has to be for a heartbeat on the control stream to bring no probe. With those every 3 s each
+	// second one does, so that what is up was shown 7 s ago at most.
 	provedLately = 4 * time.Second
 	// probeTimeout is how long a probe may take; there is one at a time.
 	probeTimeout = 8 * time.Second
@@ -32,10 +34,11 @@ const (
 
 // probing is what a link's probes share: there is one at a time.
 type probing struct {
-	mu     sync.Mutex // guards all below; nothing is called under it
-	under  bool       // a probe is under way
-	wanted bool       // another one is to follow it
-	ended  bool       // the link has ended: none is begun
+	mu     sync.Mutex  // guards all below; nothing is called under it
+	under  bool        // a probe is under way
+	wanted bool        // another one is to follow it
+	ended  bool        // the link has ended: none is begun
+	next   *time.Timer // sends the next beat; nil before the first, and where heartbeats come on the control stream
 	all    sync.WaitGroup
 }
 
@@ -43,6 +46,9 @@ type probing struct {
 func (p *probing) end() {
 	p.mu.Lock()
 	p.ended = true
+	if p.next != nil {
+		p.next.Stop()
+	}
 	p.mu.Unlock()
 	p.all.Wait()
 }
@@ -76,9 +82,27 @@ func (s *Server) probeNow(a *admission) {
 			// Whatever is wrong with a path that answers nothing, the next heartbeat tries it again.
 			again = p.wanted && err == nil
 			p.under, p.wanted = again, false
+			if !again {
+				s.beatLater(a, err)
+			}
 			p.mu.Unlock()
 		}
 	})
+}
+
+// beatLater plans the next beat, sooner after one that failed with err; a.probing.mu is held.
+func (s *Server) beatLater(a *admission, err error) {
+	p, in := &a.probing, s.every(a)
+	if err != nil {
+		in = s.cfg.Heartbeat
+	}
+	switch {
+	case p.ended || !a.beats():
+	case p.next == nil:
+		p.next = time.AfterFunc(in, func() { s.probeNow(a) })
+	default:
+		p.next.Reset(in)
+	}
 }
 
 func (s *Server) probeOnce(a *admission) error {
@@ -87,12 +111,14 @@ func (s *Server) probeOnce(a *admission) error {
 	limit := max(probeLate, lateTrips*a.link.Info().RTT)
 	late := time.AfterFunc(limit, func() { s.cfg.Registry.Late(a.connector.Tenant, a.connector.Site, a.link, limit) })
 	defer late.Stop()
-	if err := roundTrip(a.link); err != nil {
+	err := s.roundTrip(a, func() {
+		s.cfg.Registry.Proved(a.connector.Tenant, a.connector.Site, a.link, s.cfg.Now().Sub(began))
+	})
+	if err != nil {
 		s.logger(a).Debug("probe was not answered", zap.Error(err))
 		return err
 	}
-	s.cfg.Registry.Proved(a.connector.Tenant, a.connector.Site, a.link, s.cfg.Now().Sub(began))
-	if !ok {
+	if !ok && !a.beats() {
 		// The connector need not wait for its next heartbeat to learn that its new link works. 0 answers none.
 		_ = s.acknowledge(a, 0)
 	}
@@ -101,21 +127,29 @@ func (s *Server) probeOnce(a *admission) error {
 
 // acknowledge answers a heartbeat.
 func (s *Server) acknowledge(a *admission, sequence uint64) error {
+	return a.control.post(s.acknowledgement(a, sequence))
+}
+
+func (s *Server) acknowledgement(a *admission, sequence uint64) *tunnelv1.Control {
 	ack := &tunnelv1.HeartbeatAck{Sequence: sequence, EdgeTimeMs: s.cfg.Now().UnixMilli()}
 	if age, ok := s.cfg.Registry.TripAge(a.connector.Tenant, a.connector.Site, a.link); ok {
 		ms := uint32(min(age, time.Hour).Milliseconds())
 		ack.RoundTripAgeMs = &ms
 	}
-	return a.control.post(&tunnelv1.Control{Message: &tunnelv1.Control_HeartbeatAck{HeartbeatAck: ack}})
+	return &tunnelv1.Control{Message: &tunnelv1.Control_HeartbeatAck{HeartbeatAck: ack}}
 }
 
-var errOtherEcho = errors.New("something else came back")
+var (
+	errOtherEcho = errors.New("something else came back")
+	errNoBeat    = errors.New("no heartbeat came back")
+)
 
-// roundTrip sends random bytes to the connector's exchange acceptor and reads them back.
-func roundTrip(link tunnel.Link) (err error) {
+// roundTrip sends random bytes to the connector's exchange acceptor, reads them back, and calls proved. With a connector that beats
+// its heartbeat comes with them, and is answered.
+func (s *Server) roundTrip(a *admission, proved func()) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
 	defer cancel()
-	stream, err := link.Open(ctx)
+	stream, err := a.link.Open(ctx)
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
@@ -128,23 +162,78 @@ func roundTrip(link tunnel.Link) (err error) {
 	if err := errors.Join(stream.SetReadDeadline(deadline), stream.SetWriteDeadline(deadline)); err != nil {
 		return err
 	}
-	sent := make([]byte, 1+2*wire.ProbeBytes+1)
-	sent, got := sent[:1+wire.ProbeBytes], sent[1+wire.ProbeBytes:] // with room for one byte that must not come
-	_, _ = rand.Read(sent)                                          // never fails: it ends the process instead
+	sent := make([]byte, 1+wire.ProbeBytes)
+	_, _ = rand.Read(sent) // never fails: it ends the process instead
 	sent[0] = wire.StreamProbe
+	if a.beats() {
+		sent[0] = wire.StreamBeat
+	}
 	if _, err := stream.Write(sent); err != nil {
 		return err
+	}
+	if a.beats() {
+		return s.beat(a, stream, sent[1:], proved)
 	}
 	if err := stream.CloseWrite(); err != nil {
 		return err
 	}
-	// One more byte is asked for than may come, so that a right answer ends early. Not errors.Is: see wire.ReadControl.
-	n, err := io.ReadFull(stream, got)
-	if err == nil || err == io.EOF || err == io.ErrUnexpectedEOF { //nolint:errorlint // as said
-		err = nil
-		if !bytes.Equal(got[:n], sent[1:]) {
-			err = errOtherEcho
-		}
+	if err := echoed(stream, sent[1:]); err != nil {
+		return err
+	}
+	proved()
+	return ended(stream)
+}
+
+// beat is the rest of a beat: the heartbeat behind the echo, and the answer.
+func (s *Server) beat(a *admission, stream tunnel.Stream, echo []byte, proved func()) error {
+	reader := bufio.NewReaderSize(stream, readAhead)
+	if err := echoed(reader, echo); err != nil {
+		return err
+	}
+	m, err := wire.ReadControl(reader, wire.MaxControl)
+	if err != nil {
+		return err
+	}
+	h := m.GetHeartbeat()
+	if h == nil {
+		return errNoBeat
+	}
+	if err := ended(reader); err != nil {
+		return err
+	}
+	if err := s.heard(a, h); err != nil {
+		endOn(a.link, err)
+		return err
+	}
+	proved()
+	a.watchdog.Reset(patience * s.cfg.Heartbeat)
+	if err := wire.WriteControl(stream, s.acknowledgement(a, 0)); err != nil {
+		return err
+	}
+	s.offer(context.Background(), a)
+	return stream.CloseWrite()
+}
+
+// echoed reads what has to come back.
+func echoed(r io.Reader, want []byte) error {
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(r, got); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return errOtherEcho
+	}
+	return nil
+}
+
+// ended makes sure that nothing follows. Not errors.Is: see wire.ReadControl.
+func ended(r io.Reader) error {
+	n, err := r.Read(make([]byte, 1))
+	switch {
+	case n > 0:
+		return errOtherEcho
+	case err == io.EOF: //nolint:errorlint // as said
+		return nil
 	}
 	return err
 }

@@ -8,8 +8,11 @@ import (
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/control/controlclient"
+	"github.com/sallyport-dev/sallyport/pkg/control/controlserver"
+	"github.com/sallyport-dev/sallyport/pkg/token"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 	"github.com/sallyport-dev/sallyport/pkg/wire"
+	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
 )
 
 // acceptor is a connector's exchange path that can be stuck.
@@ -18,7 +21,7 @@ type acceptor struct {
 	probes atomic.Int64
 }
 
-func (a *acceptor) serve(t *testing.T, link *controlclient.Link) {
+func (a *acceptor) serve(t *testing.T, link tunnel.Link, beat func(tunnel.Stream) error) {
 	for {
 		s, err := link.Accept(t.Context())
 		if err != nil {
@@ -27,16 +30,24 @@ func (a *acceptor) serve(t *testing.T, link *controlclient.Link) {
 		if a.stuck.Load() {
 			continue
 		}
+		kind, err := wire.ReadKind(s)
+		if err == nil && kind == wire.StreamBeat {
+			a.probes.Add(1)
+			if err := beat(s); err != nil && link.Cause() == nil {
+				t.Error("beat:", err)
+			}
+			continue
+		}
 		all, err := io.ReadAll(s)
 		if err != nil && link.Cause() != nil {
 			return // the link ended in the middle of a probe
 		}
-		if err != nil || len(all) != 1+wire.ProbeBytes || all[0] != wire.StreamProbe {
-			t.Errorf("the edge sent %x, %v", all, err)
+		if err != nil || kind != wire.StreamProbe || len(all) != wire.ProbeBytes {
+			t.Errorf("the edge sent %x on a stream of kind %d, %v", all, kind, err)
 			return
 		}
 		a.probes.Add(1)
-		_, _ = s.Write(all[1:])
+		_, _ = s.Write(all)
 		_ = s.CloseWrite()
 	}
 }
@@ -61,7 +72,7 @@ func TestLinkThatCarriesNoExchangeIsNotShownUp(t *testing.T) {
 		}
 		a := &acceptor{}
 		accepting := make(chan struct{})
-		go func() { defer close(accepting); a.serve(t, link) }()
+		go func() { defer close(accepting); a.serve(t, link, link.Beat) }()
 		synctest.Wait()
 		for range 60 {
 			if edge, connector := w.shownUp(t, link); !edge || !connector {
@@ -96,28 +107,126 @@ func TestLinkThatCarriesNoExchangeIsNotShownUp(t *testing.T) {
 	})
 }
 
-// Exchanges that are answered need no probes beside them, and show the same.
+// With a connector of before beats heartbeats come on the control stream; exchanges that are answered need no probes beside them, and
+// show the same.
 func TestAnsweredExchangesSpareProbes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		dialed, link, ended, served := w.up(t, controlclient.Handlers{})
+		p, served := w.older(t)
 		a := &acceptor{}
-		accepting := make(chan struct{})
-		go func() { defer close(accepting); a.serve(t, link) }()
+		accepting, beating := make(chan struct{}), make(chan struct{})
+		go func() { defer close(accepting); a.serve(t, p.link, nil) }()
+		go func() { defer close(beating); p.beat() }()
 		m, err := w.registry.Pick(t.Context(), "maple", "main", "")
 		if err != nil {
 			t.Fatal(err)
 		}
+		up := func() bool { return w.registry.Members("maple")[0].Up }
 		for range 60 {
 			<-time.After(500 * time.Millisecond)
 			m.Answered()
 			synctest.Wait()
-			if edge, connector := w.shownUp(t, link); !edge || !connector {
-				t.Fatalf("up at the edge %v, at the connector %v", edge, connector)
+			if !up() {
+				t.Fatal("not up")
 			}
 		}
 		if n := a.probes.Load(); n != 1 {
 			t.Errorf("%d probes, want that of the beginning alone", n)
+		}
+		<-time.After(time.Minute)
+		if n := a.probes.Load(); n < 9 || !up() {
+			t.Errorf("%d probes in the minute without exchanges; up: %v", n-1, up())
+		}
+		_ = p.link.Close(tunnel.Reason{Code: tunnel.ReasonGoodbye})
+		<-served
+		<-accepting
+		<-beating
+	})
+}
+
+// older admits a connector of before beats.
+func (w *world) older(t *testing.T) (*peer, <-chan error) {
+	t.Helper()
+	dialed, accepted := memPair()
+	served := w.serve(t.Context(), accepted)
+	p := newPeer(t, dialed)
+	p.kind(wire.StreamControl)
+	h := hello()
+	h.Features = []string{wire.FeatureProbe}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(p.send(helloMessage(h)))
+	m, err := p.read()
+	must(err)
+	exporter, _ := dialed.Export(controlserver.ExporterLabel, nil, 32)
+	proof, err := token.SignLinkProof(w.key, connectorID, m.GetHello().GetNonce(), exporter)
+	must(err)
+	must(p.send(registerMessage(proof)))
+	m, err = p.read()
+	must(err)
+	if every := m.GetRegistered().GetHeartbeatMs(); every != 3000 {
+		t.Errorf("it is to send a heartbeat every %d ms", every)
+	}
+	must(p.send(heartbeatMessage(1)))
+	return p, served
+}
+
+// beat sends heartbeats until the link ends, and reads what comes.
+func (p *peer) beat() {
+	go func() {
+		for n := uint64(2); p.send(heartbeatMessage(n)) == nil; n++ {
+			select {
+			case <-time.After(3 * time.Second):
+			case <-p.link.Done():
+			}
+		}
+	}()
+	for {
+		if _, err := p.read(); err != nil {
+			return
+		}
+	}
+}
+
+// An idle connector's heartbeats come with the probes, and tell of its origins; the control stream says nothing.
+func TestHeartbeatsGoTheWayOfExchanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var healthy atomic.Bool
+		dialed, link, ended, served := w.up(t, controlclient.Handlers{Origins: func() []*tunnelv1.OriginHealth {
+			return []*tunnelv1.OriginHealth{{Name: "oscar", Healthy: healthy.Load()}}
+		}})
+		a := &acceptor{}
+		accepting := make(chan struct{})
+		go func() { defer close(accepting); a.serve(t, link, link.Beat) }()
+		synctest.Wait()
+		control := &dialed.said
+		before := control.Load()
+		<-time.After(time.Minute)
+		if n := a.probes.Load(); n < 10 || n > 12 {
+			t.Errorf("%d beats in a minute", n)
+		}
+		if said := control.Load() - before; said != 0 {
+			t.Errorf("%d messages on the control stream meanwhile", said)
+		}
+		healthy.Store(true)
+		<-time.After(6 * time.Second)
+		synctest.Wait()
+		if o := w.registry.Members("maple")[0].Origins; len(o) != 1 || !o[0].GetHealthy() {
+			t.Errorf("the edge has not heard that the origin is well: %v", o)
+		}
+		if at, took := link.RoundTrip(); time.Since(at) > 6*time.Second || took <= 0 {
+			t.Errorf("the connector knows of a round trip of %v, %v ago", took, time.Since(at))
+		}
+		// Without beats heartbeats come on the control stream, so that the link is not closed as silent.
+		a.stuck.Store(true)
+		<-time.After(2 * time.Minute)
+		if dialed.reason() != "" || control.Load() == before {
+			t.Errorf("closed as %q after %d messages", dialed.reason(), control.Load()-before)
 		}
 		_ = dialed.Close(tunnel.Reason{Code: tunnel.ReasonGoodbye})
 		<-ended
@@ -135,7 +244,7 @@ func TestABrokenLinkHasTheOthersProveThemselves(t *testing.T) {
 		accepting := make(chan struct{})
 		up := func() *memLink {
 			dialed, link, ended, served := w.up(t, controlclient.Handlers{})
-			go func() { a.serve(t, link); accepting <- struct{}{} }()
+			go func() { a.serve(t, link, link.Beat); accepting <- struct{}{} }()
 			synctest.Wait()
 			all <- ended
 			all <- served

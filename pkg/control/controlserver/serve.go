@@ -23,6 +23,8 @@ const (
 	// patience is how many heartbeats may fail to come. The transports find a dead peer within 10 s; this is for one that
 	// lives and does not do its part, and must not mistake a saturated line for it.
 	patience = 10
+	// beatsEvery is how many of Config.Heartbeat pass from one beat to the next: what is up was shown 6 s ago at most.
+	beatsEvery = 2
 )
 
 // serve runs the control stream of an admitted link until the link ends. While the link is idle two goroutines wait here, with
@@ -30,17 +32,12 @@ const (
 func (s *Server) serve(ctx context.Context, a *admission) {
 	up := s.cfg.Now()
 	apart(func() { s.begin(ctx, a) })
-	silent := patience * s.cfg.Heartbeat
-	watchdog := time.AfterFunc(silent, func() {
-		_ = a.link.Close(tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "no heartbeat"})
-	})
 	var wg sync.WaitGroup
-	wg.Go(func() { s.receive(a, func() { watchdog.Reset(silent) }) })
+	wg.Go(func() { s.receive(a) })
 	a.control.open()
 	s.takeStreams(ctx, a)
 	<-a.link.Done()
 	wg.Wait()
-	watchdog.Stop()
 	s.end(a, up)
 }
 
@@ -56,6 +53,7 @@ func (s *Server) begin(ctx context.Context, a *admission) {
 // end is what its end does.
 func (s *Server) end(a *admission, up time.Time) {
 	a.probing.end()
+	a.watchdog.Stop()
 	s.logger(a).Info("connector unlinked", zap.NamedError("cause", a.link.Cause()), zap.Duration("up", s.cfg.Now().Sub(up)))
 	s.ingress.exit(a)
 	a.leave()
@@ -77,19 +75,19 @@ func endOn(link tunnel.Link, err error) {
 }
 
 // receive handles the connector's messages until the control stream ends, which ends the link.
-func (s *Server) receive(a *admission, alive func()) {
+func (s *Server) receive(a *admission) {
 	limiter := rate.NewLimiter(messagesPerSecond, messagesAtOnce)
 	for more := true; more; {
 		a.control.await()
 		apart(func() {
-			err := s.receiveOne(a, limiter, alive)
+			err := s.receiveOne(a, limiter)
 			endOn(a.link, err)
 			more = err == nil
 		})
 	}
 }
 
-func (s *Server) receiveOne(a *admission, limiter *rate.Limiter, alive func()) error {
+func (s *Server) receiveOne(a *admission, limiter *rate.Limiter) error {
 	m, err := a.control.read()
 	if err != nil {
 		return err
@@ -97,7 +95,7 @@ func (s *Server) receiveOne(a *admission, limiter *rate.Limiter, alive func()) e
 	if !limiter.Allow() {
 		return errors.New("control stream: too many messages")
 	}
-	alive()
+	a.watchdog.Reset(patience * s.cfg.Heartbeat)
 	return s.handle(a, m)
 }
 
@@ -122,13 +120,21 @@ func (s *Server) handle(a *admission, m *tunnelv1.Control) error {
 }
 
 func (s *Server) heartbeat(a *admission, h *tunnelv1.Heartbeat) error {
+	if err := s.heard(a, h); err != nil {
+		return err
+	}
+	if a.probed() {
+		s.probe(a)
+	}
+	return s.acknowledge(a, h.GetSequence())
+}
+
+// heard notes what a heartbeat says.
+func (s *Server) heard(a *admission, h *tunnelv1.Heartbeat) error {
 	if len(h.GetOrigins()) > maxOrigins {
 		return fmt.Errorf("heartbeat with %d origins", len(h.GetOrigins()))
 	}
 	s.ingress.heard(a, h)
 	s.cfg.Registry.Heard(a.connector.Tenant, a.connector.Site, a.link, h.GetOrigins())
-	if a.probed() {
-		s.probe(a)
-	}
-	return s.acknowledge(a, h.GetSequence())
+	return nil
 }

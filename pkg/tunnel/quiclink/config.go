@@ -14,10 +14,10 @@ import (
 
 // Config holds the limits of links. The zero value has the defaults; both sides must agree on none of them.
 type Config struct {
-	// Idle is how long a silent peer is believed to live; default 6 s. QUIC takes the smaller of both sides' values.
+	// Idle is how long a silent peer is believed to live; default 9.5 s.
 	Idle time.Duration
-	// KeepAlive is how long nothing may come before the peer is asked to say something; default 3 s, about what heartbeats make needless.
-	// More than half of Idle counts as that.
+	// KeepAlive is how long nothing may come before the peer is asked to say something; default 7 s, which heartbeats every 6 s make
+	// needless. QUIC takes half of what either side announces as its idle time if that is less.
 	KeepAlive time.Duration
 	// Handshake bounds the time to the peer's first answer; default 5 s. The whole handshake may take twice as long.
 	Handshake time.Duration
@@ -49,8 +49,9 @@ type Config struct {
 const (
 	dialerStreams   = 4096
 	listenerStreams = 256
-	// watchEvery is how often a link looks whether its peer was heard.
+	// watchEvery is how often a link looks whether its peer was heard, restEvery how often one whose peer was heard lately and says little.
 	watchEvery = 500 * time.Millisecond
+	restEvery  = 2500 * time.Millisecond
 
 	// Receive windows. One stream may hold 1 MiB that nobody reads. The link's window is no second limit on that but a
 	// bound far above it: bodies that wait for their turn at the origin, or for browsers that have stopped reading, must
@@ -73,8 +74,8 @@ const (
 )
 
 func (c Config) withDefaults(streams int) Config {
-	c.Idle = orDefault(c.Idle, 6*time.Second)
-	c.KeepAlive = orDefault(c.KeepAlive, 3*time.Second)
+	c.Idle = orDefault(c.Idle, 9500*time.Millisecond)
+	c.KeepAlive = orDefault(c.KeepAlive, 7*time.Second)
 	c.Handshake = orDefault(c.Handshake, 5*time.Second)
 	c.MaxIncoming = orDefault(c.MaxIncoming, streams)
 	c.RetryAbove = orDefault(c.RetryAbove, 64)
@@ -89,10 +90,13 @@ func (c Config) withDefaults(streams int) Config {
 // would go on for another Idle. We end first, and say so.
 func (c Config) silence() time.Duration { return c.Idle - min(c.KeepAlive/2, time.Second) }
 
+// announced is the idle time that the peer is told: quic-go asks for a sign of life after half of the smaller one at the latest.
+func (c Config) announced() time.Duration { return max(c.Idle, 2*c.KeepAlive) }
+
 func (c Config) quic() *quic.Config {
 	conf := &quic.Config{
 		HandshakeIdleTimeout:           c.Handshake,
-		MaxIdleTimeout:                 c.Idle,
+		MaxIdleTimeout:                 c.announced(),
 		KeepAlivePeriod:                c.KeepAlive,
 		MaxIncomingStreams:             int64(c.MaxIncoming),
 		MaxIncomingUniStreams:          -1,
@@ -106,7 +110,7 @@ func (c Config) quic() *quic.Config {
 		Allow0RTT:                      false, // replayable; nothing we send may be
 	}
 	if c.HTTP3 != nil {
-		conf.MaxIdleTimeout = max(c.Idle, browserIdle)
+		conf.MaxIdleTimeout = max(c.announced(), browserIdle)
 		conf.KeepAlivePeriod = max(c.KeepAlive, browserPing)
 		conf.MaxIncomingUniStreams = browserUni
 		// No more than may be at work, so that what waits for a place is bounded too.

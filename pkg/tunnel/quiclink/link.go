@@ -30,7 +30,10 @@ type Link struct {
 	// turn holds a token: one Accept at a time waits for the peer.
 	turn chan struct{}
 	// open counts the peer's streams that have not ended.
-	open    atomic.Int64
+	open atomic.Int64
+	// began is when the link was made, read how long after that a stream gave bytes last.
+	began   time.Time
+	read    atomic.Int64
 	watcher *watcher
 	// probing says that a probe waits to be sent.
 	probing atomic.Bool
@@ -51,7 +54,7 @@ func newLink(conn *quic.Conn, conf Config, entered, release func()) *Link {
 	l := &Link{
 		conn: conn, conf: conf, release: release,
 		first: make(chan *stream, tunnel.HeldStreams), unheld: make(chan struct{}), turn: make(chan struct{}, 1),
-		finished: make(chan struct{}),
+		finished: make(chan struct{}), began: time.Now(),
 	}
 	l.watcher = watch(l)
 	held, admit := context.WithCancel(conn.Context())
@@ -68,6 +71,9 @@ func newLink(conn *quic.Conn, conf Config, entered, release func()) *Link {
 func (l *Link) PeerCertificates() []*x509.Certificate {
 	return l.conn.ConnectionState().TLS.PeerCertificates
 }
+
+// lastRead is when a stream gave bytes last; when the link was made if none has.
+func (l *Link) lastRead() time.Time { return l.began.Add(time.Duration(l.read.Load())) }
 
 // finish undoes the link when its connection has ended.
 func (l *Link) finish() {

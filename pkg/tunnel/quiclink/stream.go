@@ -37,6 +37,9 @@ func (l *Link) newStream(q *quic.Stream, incoming bool) *stream {
 // Read implements tunnel.Stream.
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.quic.Read(p)
+	if n > 0 {
+		s.link.read.Store(int64(time.Since(s.link.began)))
+	}
 	if s.incoming && n > 0 && !s.link.hold.Bytes(n) {
 		s.link.fail(&tunnel.ClosedError{Reason: s.link.hold.Exceeded()})
 		return 0, s.link.ending.Cause()

@@ -15,13 +15,14 @@ type watcher struct {
 	mu      sync.Mutex // guards all below
 	timer   *time.Timer
 	heard   time.Time
+	looked  time.Time
 	packets uint64
 	held    bool
 	stopped bool
 }
 
 func watch(l *Link) *watcher {
-	w := &watcher{link: l, heard: time.Now(), held: true}
+	w := &watcher{link: l, heard: l.began, looked: l.began, held: true}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.timer = time.AfterFunc(heldEvery, w.look)
@@ -43,9 +44,7 @@ func (w *watcher) look() {
 		return
 	}
 	now, stats := time.Now(), w.link.conn.ConnectionStats()
-	if stats.PacketsReceived != w.packets {
-		w.heard, w.packets = now, stats.PacketsReceived
-	}
+	next := w.listen(now, stats.PacketsReceived)
 	if w.link.hold.Admitted() {
 		w.held = false
 	}
@@ -59,6 +58,23 @@ func (w *watcher) look() {
 	case w.held:
 		w.timer.Reset(heldEvery)
 	default:
-		w.timer.Reset(watchEvery)
+		w.timer.Reset(next)
 	}
+}
+
+// listen notes when the peer was heard last and tells when to look again. quic-go counts packets and does not say when they came.
+// When a stream was read is known, so that a link that rests is looked at seldom, and none is believed to live for longer than
+// watchEvery too much: neither one that sends nothing but acknowledgements, nor one that was to be heard by now.
+func (w *watcher) listen(now time.Time, packets uint64) (next time.Duration) {
+	since, came := w.looked, packets != w.packets
+	w.looked, w.packets = now, packets
+	// What was read may have waited here for long: it tells when packets came only if some did.
+	if read := w.link.lastRead(); came && read.After(since) {
+		w.heard = read
+	} else if came {
+		w.heard = now
+		return watchEvery
+	}
+	calm := w.heard.Add(w.link.conf.silence() - 4*watchEvery).Sub(now)
+	return max(min(restEvery, calm), watchEvery)
 }

@@ -38,10 +38,10 @@ const (
 
 // Config holds the limits of links. The zero value has the defaults.
 type Config struct {
-	// Ping is how long the peer may say nothing before it is asked to; default 4 s. An idle link whose sides send heartbeats every 3 s
+	// Ping is how long the peer may say nothing before it is asked to; default 6.5 s. An idle link with a heartbeat every 6 s
 	// needs that only to measure its round trip, once in 30 s.
 	Ping time.Duration
-	// Silence is how long nothing may arrive before the link ends; default 7 s. It must be longer than Ping by what
+	// Silence is how long nothing may arrive before the link ends; default 9 s. It must be longer than Ping by what
 	// an answer may take.
 	Silence time.Duration
 	// WriteLimit is how long each 16 KiB of a write may wait for the TCP connection; default 4 s. What times out there leaves
@@ -85,8 +85,8 @@ const (
 )
 
 func (c Config) withDefaults(incoming, outgoing int, bulk bool) Config {
-	c.Ping = orDefault(c.Ping, 4*time.Second)
-	c.Silence = orDefault(c.Silence, 7*time.Second)
+	c.Ping = orDefault(c.Ping, 6500*time.Millisecond)
+	c.Silence = orDefault(c.Silence, 9*time.Second)
 	c.WriteLimit = orDefault(c.WriteLimit, 4*time.Second)
 	c.MaxIncoming = orDefault(c.MaxIncoming, incoming)
 	c.MaxOutgoing = orDefault(c.MaxOutgoing, outgoing)
