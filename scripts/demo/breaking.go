@@ -31,7 +31,7 @@ type breaking struct {
 // result is what a turn did, or several of one kind.
 type result struct {
 	turns, requests, under, on, failed, later int
-	longest, back                             time.Duration
+	longest, slowest, back                    time.Duration
 }
 
 // breakEach breaks each part in turn under the load, prints a line for each, and fails if something failed that must not.
@@ -54,11 +54,11 @@ func (r *rig) breakEach(ctx context.Context) error {
 	b := &breaking{rig: r, load: l, sums: map[string]*result{}}
 	fmt.Printf("\n%d requests a second to %d clinics through %d edges; a client that cannot connect to an edge takes the next one.\n", len(clinics)*int(time.Second/l.every), len(clinics), edges)
 	fmt.Printf("under way: all requests at the moment at which a part is killed or stands still, and of these those that the load had sent to it;\n" +
-		"later: those of the failed that began after it; back after: from then on, or from when the part could go on, a database from when it took connections; load: of the machine, 1 min.\n\n")
-	fmt.Printf("%-18s %-26s %9s %13s %7s %6s %15s %11s %6s\n", "part", "what is done", "requests", "under way", "failed", "later", "longest silence", "back after", "load")
+		"later: those of the failed that began after it; slowest: of the requests that were answered; back after: from then on, or from when the part could go on, a database from when it took connections; load: of the machine, 1 min.\n\n")
+	fmt.Printf("%-18s %-26s %9s %13s %7s %6s %15s %10s %11s %6s\n", "part", "what is done", "requests", "under way", "failed", "later", "longest silence", "slowest", "back after", "load")
 	for range r.rounds {
 		for _, t := range r.turns(l) {
-			if !strings.HasPrefix(t.part, r.only) || !strings.HasPrefix(t.what, r.how) {
+			if !begins(t.part, r.only) || !begins(t.what, r.how) {
 				continue
 			}
 			if err := b.take(ctx, t); err != nil {
@@ -76,6 +76,11 @@ func (r *rig) breakEach(ctx context.Context) error {
 	}
 	fmt.Println("\nNothing failed but what was under way on a part that was killed or stood still, or began before that was noticed;\nevery answer is on record once.")
 	return nil
+}
+
+// begins reports whether a name begins with one of a list.
+func begins(name, list string) bool {
+	return slices.ContainsFunc(strings.Split(list, ","), func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
 func (b *breaking) fault(format string, args ...any) {
@@ -135,7 +140,7 @@ func (b *breaking) judge(t turn, gone time.Time, before, during tally, now resul
 		}
 		faults[f.why]++
 	}
-	now.requests, now.failed, now.longest = during.requests, len(during.failures), during.longest
+	now.requests, now.failed, now.longest, now.slowest = during.requests, len(during.failures), during.longest, during.slowest
 	under := "-"
 	if t.mayFail {
 		under = fmt.Sprint(now.under)
@@ -143,7 +148,7 @@ func (b *breaking) judge(t turn, gone time.Time, before, during tally, now resul
 			under = fmt.Sprintf("%d, %d on it", now.under, now.on)
 		}
 	}
-	fmt.Printf("%-18s %-26s %9d %13s %7d %6d %13.1f s %9.1f s %6s\n", t.part, t.what, now.requests, under, now.failed, now.later, now.longest.Seconds(), now.back.Seconds(), machineLoad())
+	fmt.Printf("%-18s %-26s %9d %13s %7d %6d %13.1f s %8.1f s %9.1f s %6s\n", t.part, t.what, now.requests, under, now.failed, now.later, now.longest.Seconds(), now.slowest.Seconds(), now.back.Seconds(), machineLoad())
 	for _, why := range slices.Sorted(maps.Keys(faults)) {
 		fmt.Printf("%20d × %s\n", faults[why], why)
 	}
@@ -178,15 +183,15 @@ func (b *breaking) sum(t turn, now result) {
 	}
 	s.turns++
 	s.requests, s.under, s.on, s.failed, s.later = s.requests+now.requests, s.under+now.under, s.on+now.on, s.failed+now.failed, s.later+now.later
-	s.longest, s.back = max(s.longest, now.longest), max(s.back, now.back)
+	s.longest, s.slowest, s.back = max(s.longest, now.longest), max(s.slowest, now.slowest), max(s.back, now.back)
 }
 
 func (b *breaking) conclude() {
 	fmt.Println("\nAltogether; times are the longest.")
 	for _, kind := range slices.Sorted(maps.Keys(b.sums)) {
 		s := b.sums[kind]
-		fmt.Printf("%-40s %4d turns: %8d requests, %5d failed (%d under way, %d on it; %d began later), silence %.1f s, back after %.1f s\n",
-			kind, s.turns, s.requests, s.failed, s.under, s.on, s.later, s.longest.Seconds(), s.back.Seconds())
+		fmt.Printf("%-40s %4d turns: %8d requests, %5d failed (%d under way, %d on it; %d began later), silence %.1f s, an answer %.1f s, back after %.1f s\n",
+			kind, s.turns, s.requests, s.failed, s.under, s.on, s.later, s.longest.Seconds(), s.slowest.Seconds(), s.back.Seconds())
 	}
 }
 

@@ -34,6 +34,7 @@ type load struct {
 type tally struct {
 	requests, turnedAway int
 	longest              time.Duration // the longest time that a clinic was without an answer
+	slowest              time.Duration // the longest that a request took which was answered
 	failures             []failure
 }
 
@@ -232,6 +233,7 @@ func (l *load) end(one *request, id string, err error) {
 	l.answered = append(l.answered, id)
 	now := time.Now()
 	l.tally.longest = max(l.tally.longest, now.Sub(l.last[one.clinic]))
+	l.tally.slowest = max(l.tally.slowest, now.Sub(one.began))
 	l.last[one.clinic] = now
 }
 

@@ -46,8 +46,8 @@ func main() {
 	flag.BoolVar(&o.noQUIC, "no-quic", false, "leave UDP closed, so that the connector falls back to WebSocket")
 	flag.BoolVar(&o.cluster, "cluster", false, "run a cluster instead, break each part in turn under a load, print what failed, and end")
 	flag.IntVar(&o.rounds, "rounds", 1, "with -cluster: how often each part is broken")
-	flag.StringVar(&o.only, "part", "", "with -cluster: break only the parts whose name begins so (edge, edge2, maple, postgresql)")
-	flag.StringVar(&o.how, "how", "", "with -cluster: break them only in the ways that begin so (stopped, replaced, killed, frozen)")
+	flag.StringVar(&o.only, "part", "", "with -cluster: break only the parts whose name begins so, a list (edge, edge2, maple, postgresql)")
+	flag.StringVar(&o.how, "how", "", "with -cluster: break them only in the ways that begin so, a list (stopped, replaced, killed, frozen)")
 	flag.DurationVar(&o.frozen, "frozen", 10*time.Second, "with -cluster: how long a connector, or the database, stands still")
 	flag.Parse()
 
