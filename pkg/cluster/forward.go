@@ -148,18 +148,18 @@ func (f *Forwarder) elsewhere(tenant id.Tenant, site id.Site, stick string, not 
 	return f.member(*best, way)
 }
 
-// rank is 0 for the best.
-func (f *Forwarder) rank(h Holding, w Way) int {
-	switch {
-	case w.Quiet:
-		return 3
-	case w.QuietRun:
-		return 2
-	}
+// rank is 0 for the best; what is worst weighs more than all else.
+func (f *Forwarder) rank(h Holding, w Way) (rank int) {
 	if peer, ok := f.members.Peer(h.Edge); ok && peer.Draining {
-		return 1
+		rank = 1
 	}
-	return 0
+	if w.QuietRun {
+		rank += 2
+	}
+	if w.Quiet {
+		rank += 4
+	}
+	return rank
 }
 
 // member is the way as proxy takes it.
