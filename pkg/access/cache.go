@@ -8,9 +8,9 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 )
 
-// cache holds copies of what the store knows, at most max of them and none longer than ttl, unless the store is away: then they
-// stand in for it, for as long as trust allows. A copy that is being read while its original changes is thrown away and read
-// again, so that drop leaves nothing older than itself behind. Failures are not kept.
+// cache holds copies of what the store knows, at most max of them beside those that are being read, and none longer than ttl,
+// unless the store is away: then they stand in for it, for as long as trust allows. A copy that is being read while its original
+// changes is thrown away and read again, so that drop leaves nothing older than itself behind. Failures are not kept.
 type cache[K comparable, V any] struct {
 	max   int
 	ttl   time.Duration
@@ -88,8 +88,6 @@ func (c *cache[K, V]) entry(k K) (e *entry[V], mine bool, before *entry[V]) {
 			return e, false, nil
 		}
 		before = e
-	} else if len(c.entries) >= c.max {
-		c.evict()
 	}
 	e = &entry[V]{ready: make(chan struct{}), read: c.now()}
 	c.entries[k] = e
@@ -110,13 +108,32 @@ func (c *cache[K, V]) fresh(e *entry[V]) bool {
 	}
 }
 
-// evict removes one entry; which one does not matter for more than the time of one read.
+// evictAmong is how many copies are looked at for one to remove: of so many, picked at random, the one read longest ago is nearly
+// always somebody's who is not at work, for those are read every ttl.
+const evictAmong = 8
+
+// evict makes room for a copy that was read; mu is held. What is only being read takes no place of a copy's: while the store is away
+// anybody could push out with made-up references those who could not come back.
 func (c *cache[K, V]) evict() {
+	if len(c.entries) <= c.max {
+		return
+	}
+	var oldest K
+	var at *entry[V]
+	seen := 0
 	for k, e := range c.entries {
-		if e.loaded {
-			delete(c.entries, k)
-			return
+		if !e.loaded {
+			continue
 		}
+		if at == nil || e.read.Before(at.read) {
+			oldest, at = k, e
+		}
+		if seen++; seen == evictAmong {
+			break
+		}
+	}
+	if at != nil {
+		delete(c.entries, oldest)
 	}
 }
 
@@ -141,8 +158,12 @@ func (c *cache[K, V]) fill(ctx context.Context, k K, e *entry[V], before *entry[
 		value, err, e.read, e.again = old, nil, before.read, c.now().Add(againAfter)
 	}
 	e.value, e.err, e.loaded = value, err, true
-	if (err != nil || e.stale) && c.entries[k] == e {
+	switch {
+	case c.entries[k] != e:
+	case err != nil || e.stale:
 		delete(c.entries, k)
+	default:
+		c.evict()
 	}
 	close(e.ready)
 }
