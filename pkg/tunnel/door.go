@@ -13,7 +13,8 @@ import (
 type Door struct {
 	// Places is how many may be on their way; default 64. A peer at 80 ms takes a third of a second, so that is 200 a second.
 	Places int
-	// PerSource is how many of them may come from one source, so that nobody shuts the door for others; default 32.
+	// PerSource is how many of them may come from one source; default 32. Of several sources none gets more than are free besides, so
+	// that it takes about as many sources as there are places to shut the door for others: ten have 6 of 64 each.
 	PerSource int
 	// Limit is how long a place is kept at most; default 10 s.
 	Limit time.Duration
@@ -102,7 +103,8 @@ func (d *Door) leaver(source string) func() {
 func (d *Door) take(source string) bool {
 	places := d.places()
 	ofOne := max(orDefault(d.PerSource, doorSource)*places/orDefault(d.Places, doorPlaces), 1) // in proportion
-	if d.taken >= places || d.from[source] >= ofOne {
+	free, has := places-d.taken, d.from[source]
+	if free <= 0 || has >= ofOne || 0 < has && has < d.taken && has >= free {
 		return false
 	}
 	if d.from == nil {

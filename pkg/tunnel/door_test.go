@@ -107,7 +107,7 @@ func TestDoorIsNarrowWhileTheProcessIsLate(t *testing.T) {
 			<-time.After(time.Minute) // it goes by steps
 			var leave []func()
 			for {
-				l, ok := d.Enter("a")
+				l, ok := d.Enter(fmt.Sprint(len(leave)))
 				if !ok {
 					break
 				}
@@ -152,5 +152,23 @@ func TestDoorIsNarrowWhileTheProcessIsLate(t *testing.T) {
 			t.Errorf("%d fit beside four after that, want 28", n)
 		}
 		<-time.After(2 * time.Hour) // for the limit of those that never left
+	})
+}
+
+// However few places they leave, sources that take all they get leave some to whoever has none.
+func TestAFewSourcesDoNotShutTheDoor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &tunnel.Door{}
+		for range 100 {
+			for i := range 10 {
+				_, _ = d.Enter(fmt.Sprint("greedy ", i))
+			}
+		}
+		for i := range 3 {
+			if _, ok := d.Enter(fmt.Sprint("modest ", i)); !ok {
+				t.Errorf("modest source %d finds no place", i)
+			}
+		}
+		<-time.After(10 * time.Second) // the default Limit
 	})
 }

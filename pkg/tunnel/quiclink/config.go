@@ -27,7 +27,8 @@ type Config struct {
 	// an edge opens one per exchange, and 256 on the side that listens.
 	MaxIncoming int
 	// RetryAbove is the rate of handshakes a second above which a listener makes each new source prove its address
-	// first (RFC 9000 §8.1.2), so that forged sources cost us no state and nobody amplification; default 64.
+	// first (RFC 9000 §8.1.2), so that forged sources cost us no state and nobody amplification; default 64. With Enter it does so
+	// too while connections without a proof hold 16 places.
 	RetryAbove int
 	// StatelessResetKey lets a restarted listener tell peers at once that their links are gone (RFC 9000 §10.3). Keep
 	// it across restarts; nil turns it off. Never set it for a dialer: its socket answers no stranger.

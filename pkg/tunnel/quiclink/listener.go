@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/quic-go/quic-go"
 	"golang.org/x/time/rate"
@@ -22,7 +23,13 @@ type Listener struct {
 	listener  *quic.Listener
 	browsers  *browsers // nil without HTTP/3
 	closeOnce sync.Once
+	// unproved are the places that are held by connections whose address nobody has proved.
+	unproved atomic.Int64
 }
+
+// maxUnproved is how many places those may hold: whoever forges addresses has one each, and would shut the door for all links with a
+// dozen packets a second, far below RetryAbove. Beyond that an address is proved first, a round trip more.
+const maxUnproved = 16
 
 var _ tunnel.Listener = (*Listener)(nil)
 
@@ -41,11 +48,11 @@ func NewListener(socket net.PacketConn, tlsConf *tls.Config, conf Config) (*List
 	}
 	handshakes := rate.NewLimiter(rate.Limit(conf.RetryAbove), conf.RetryAbove)
 	l := &Listener{conf: conf, transport: &quic.Transport{
-		Conn:                socket,
-		StatelessResetKey:   (*quic.StatelessResetKey)(conf.StatelessResetKey),
-		TokenGeneratorKey:   (*quic.TokenGeneratorKey)(conf.TokenKey),
-		VerifySourceAddress: func(net.Addr) bool { return !handshakes.Allow() },
+		Conn:              socket,
+		StatelessResetKey: (*quic.StatelessResetKey)(conf.StatelessResetKey),
+		TokenGeneratorKey: (*quic.TokenGeneratorKey)(conf.TokenKey),
 	}}
+	l.transport.VerifySourceAddress = func(net.Addr) bool { return !handshakes.Allow() || l.unproved.Load() >= maxUnproved }
 	if conf.Enter != nil {
 		l.transport.ConnContext = l.enter
 	}
@@ -97,6 +104,14 @@ func (l *Listener) enter(ctx context.Context, client *quic.ClientInfo) (context.
 	leave, ok := l.conf.Enter(client.RemoteAddr)
 	if !ok {
 		return nil, errNoPlace
+	}
+	if !client.AddrVerified {
+		place := leave
+		l.unproved.Add(1)
+		leave = sync.OnceFunc(func() {
+			l.unproved.Add(-1)
+			place()
+		})
 	}
 	context.AfterFunc(ctx, leave)
 	return context.WithValue(ctx, placeKey{}, leave), nil
