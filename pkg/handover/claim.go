@@ -33,7 +33,9 @@ func Ask(ctx context.Context, path, software string) (*Claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, files, err := c.ask(message{Kind: kindHello, Software: software, PID: os.Getpid()})
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
+	m, files, err := c.ask(ctx, message{Kind: kindHello, Software: software, PID: os.Getpid()})
 	if err == nil && m.Kind != kindOffer {
 		err = fmt.Errorf("hand-over: %s in place of an offer", m.Kind)
 	}
@@ -56,13 +58,21 @@ func dial(ctx context.Context, path string) (conn, error) {
 	return conn{c.(*net.UnixConn)}, nil
 }
 
-// ask sends a message and reads the answer to it; a no is an error.
-func (c conn) ask(m message) (message, Files, error) {
+// answerLimit is how long a process may take to answer a successor: what it has to do for that takes milliseconds.
+const answerLimit = time.Minute
+
+// ask sends a message and reads the answer to it; a no is an error, and so is the end of ctx.
+func (c conn) ask(ctx context.Context, m message) (message, Files, error) {
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
 	if err := c.send(m, nil); err != nil {
 		return message{}, nil, err
 	}
 	answer, files, err := c.receive()
-	if err == nil && answer.Kind == kindNo {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		err = fmt.Errorf("the running process does not answer; if it hangs, end it: %w", ctx.Err())
+	case err == nil && answer.Kind == kindNo:
 		err = fmt.Errorf("the running process refuses: %s", answer.Why)
 	}
 	return answer, files, err
@@ -70,14 +80,12 @@ func (c conn) ask(m message) (message, Files, error) {
 
 // Ready says that this process can serve, and returns when it should: the other one has let go, or is gone.
 func (c *Claim) Ready(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetReadDeadline(time.Now()) })
-	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
 	defer func() { _ = c.conn.Close() }()
-	m, files, err := c.conn.ask(message{Kind: kindReady})
+	m, files, err := c.conn.ask(ctx, message{Kind: kindReady})
 	files.Close()
 	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
 	case errors.Is(err, errGone), errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
 		return nil // it died; everything that it had is here
 	case err != nil:
@@ -102,9 +110,7 @@ func Restart(ctx context.Context, path string) error {
 		return err
 	}
 	defer func() { _ = c.Close() }()
-	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Now()) })
-	defer stop()
-	m, files, err := c.ask(message{Kind: kindRestart})
+	m, files, err := c.ask(ctx, message{Kind: kindRestart})
 	files.Close()
 	if err == nil && m.Kind != kindDone {
 		err = fmt.Errorf("hand-over: %s in place of done", m.Kind)

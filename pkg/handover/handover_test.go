@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -206,5 +207,32 @@ func TestRestartSaysHowItWent(t *testing.T) {
 	path, _ = hosted(t, &Host{Restart: func(context.Context) error { return nil }})
 	if err := Restart(t.Context(), path); err != nil {
 		t.Error(err)
+	}
+}
+
+// A process that hangs holds up no successor for ever: it is told apart from one that is not there, and waiting can be given up.
+func TestAPredecessorThatHangs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "h.sock")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() // nobody accepts: the kernel has taken the connection all the same
+	for name, ask := range map[string]func(context.Context) error{
+		"ask":     func(ctx context.Context) error { _, err := Ask(ctx, path, "new"); return err },
+		"restart": func(ctx context.Context) error { return Restart(ctx, path) },
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		ended := make(chan error, 1)
+		go func() { ended <- ask(ctx) }()
+		select {
+		case err := <-ended:
+			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "does not answer") {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Errorf("%s waits for ever", name)
+		}
+		cancel()
 	}
 }
