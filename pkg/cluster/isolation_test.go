@@ -10,6 +10,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/pkg/exchange"
 	"github.com/sallyport-dev/sallyport/pkg/exchange/exchangetest"
+	"github.com/sallyport-dev/sallyport/pkg/guard"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/registry"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
@@ -114,4 +115,17 @@ func relayHead(t *testing.T, local Local, head wire.RequestHead) string {
 	_, err := exchange.Do(t.Context(), near, &exchange.Request{Head: head})
 	<-served
 	return exchange.Code(err)
+}
+
+// What the door of an edge lets in of many clinics fits on one link to another edge, and so does what one clinic's people do not read of
+// their answers: a clinic that has all that it may have at work takes no other clinic's way. With a window of 96 MiB for all, 770
+// downloads that nobody went on reading held up every page of every clinic.
+func TestOneClinicTakesNoOthersWayBetweenEdges(t *testing.T) {
+	limits := guard.DefaultLimits()
+	if peerStreams < limits.InFlight || peerStreams < 4*limits.PerTenant {
+		t.Errorf("%d exchanges over one link, and an edge lets in %d, of one clinic %d", peerStreams, limits.InFlight, limits.PerTenant)
+	}
+	if unread := int64(limits.PerTenant) * peerStreamWindow; peerLinkWindow < 4*unread {
+		t.Errorf("a link has room for %d bytes that wait, and one clinic may have %d", int64(peerLinkWindow), unread)
+	}
 }

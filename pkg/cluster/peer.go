@@ -28,8 +28,14 @@ const (
 	peerPing = time.Second
 	// peerRest is how long a link must have been up for its successor to be dialled without waiting.
 	peerRest = 50 * time.Millisecond
-	// peerStreams is how many exchanges run over one link at a time; the next ones wait at their first edge.
-	peerStreams = 4096
+	// peerStreams is how many exchanges run over one link at a time; the next ones wait at their first edge. It is more than an edge
+	// lets in (guard.LimitConfig.InFlight): were it about what one clinic may have at work, one would hold up all others here.
+	peerStreams = 1 << 15
+	// peerStreamWindow and peerLinkWindow are how many bytes of one exchange and of all may wait at an edge for a browser, or for a
+	// connector, that takes them slowly. The second is no limit, for when it is reached everybody waits for the slow ones: one clinic
+	// may have a quarter of it at most.
+	peerStreamWindow = 256 << 10
+	peerLinkWindow   = 4 << 30
 	// peerHandshake bounds dialling, and the hellos after it.
 	peerHandshake = 5 * time.Second
 	// peerQueue is how many control messages may wait for a peer; one that falls behind further gets a new link.
@@ -110,7 +116,10 @@ func NewPeers(ctx context.Context, cfg PeersConfig) (*Peers, error) {
 	}
 	relayed := cfg.Metrics.Counter("sallyport_cluster_relayed_total", "Exchanges of other edges, by what became of them here.", "result")
 	p.relay = &relay{local: cfg.Local, count: func(result string) { relayed.WithLabelValues(result).Inc() }}
-	conf := quiclink.Config{ALPN: tunnel.ALPNPeer, Idle: peerIdle, KeepAlive: peerPing, Handshake: peerHandshake, MaxIncoming: peerStreams}
+	conf := quiclink.Config{
+		ALPN: tunnel.ALPNPeer, Idle: peerIdle, KeepAlive: peerPing, Handshake: peerHandshake, MaxIncoming: peerStreams,
+		StreamWindow: peerStreamWindow, LinkWindow: peerLinkWindow,
+	}
 	p.dialer = &quiclink.Dialer{Config: conf}
 	p.dialer.Config.MaxIncoming = 1 // nothing is sent the other way
 	conf.StatelessResetKey, conf.ConnectionID = cfg.ResetKey, cfg.ConnectionID

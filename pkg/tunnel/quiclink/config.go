@@ -26,6 +26,9 @@ type Config struct {
 	// MaxIncoming is how many streams the peer may have open at once. Default: 4,096 on the side that dialled, because
 	// an edge opens one per exchange, and 256 on the side that listens.
 	MaxIncoming int
+	// StreamWindow is how many bytes of one stream may be held that nobody reads, LinkWindow of all of a link's; default 1 and 96 MiB.
+	// Once LinkWindow is full everything on the link waits.
+	StreamWindow, LinkWindow int64
 	// RetryAbove is the rate of handshakes a second above which a listener makes each new source prove its address
 	// first (RFC 9000 §8.1.2), so that forged sources cost us no state and nobody amplification; default 64. With Enter it does so
 	// too while connections without a proof hold 16 places.
@@ -80,6 +83,8 @@ func (c Config) withDefaults(streams int) Config {
 	c.Handshake = orDefault(c.Handshake, 5*time.Second)
 	c.MaxIncoming = orDefault(c.MaxIncoming, streams)
 	c.RetryAbove = orDefault(c.RetryAbove, 64)
+	c.StreamWindow = orDefault(c.StreamWindow, streamWindow)
+	c.LinkWindow = orDefault(c.LinkWindow, linkWindow)
 	if c.ALPN == "" {
 		c.ALPN = tunnel.ALPN
 	}
@@ -101,10 +106,10 @@ func (c Config) quic() *quic.Config {
 		KeepAlivePeriod:                c.KeepAlive,
 		MaxIncomingStreams:             int64(c.MaxIncoming),
 		MaxIncomingUniStreams:          -1,
-		InitialStreamReceiveWindow:     streamWindowFirst,
-		MaxStreamReceiveWindow:         streamWindow,
-		InitialConnectionReceiveWindow: linkWindow,
-		MaxConnectionReceiveWindow:     linkWindow,
+		InitialStreamReceiveWindow:     min(streamWindowFirst, uint64(c.StreamWindow)),
+		MaxStreamReceiveWindow:         uint64(c.StreamWindow),
+		InitialConnectionReceiveWindow: uint64(c.LinkWindow),
+		MaxConnectionReceiveWindow:     uint64(c.LinkWindow),
 		InitialPacketSize:              packetSize,
 		DisablePathMTUDiscovery:        true,
 		EnableDatagrams:                true,  // for Probe; what comes is dropped once quic-go's short queue is full
