@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/metric"
 )
 
@@ -105,12 +106,26 @@ func NewRecorder(store Store, cfg RecorderConfig, logger *zap.Logger) *Recorder 
 	}
 }
 
+// sharing is a Store with so little room that it is shared out: it is asked before a decision goes with those of others, which would be
+// refused with it.
+type sharing interface {
+	Room(tenant id.Tenant) error
+}
+
+var _ sharing = (*Standby)(nil)
+
 // Decide records d and returns its sequence number when it is durable. On any error the caller must refuse the request:
 // fault.Unavailable when the record cannot be kept, ctx's error when ctx ended first. A decision whose caller gave up may
 // be on record nevertheless; no outcome follows it.
 func (r *Recorder) Decide(ctx context.Context, d Decision) (int64, error) {
 	if d.Tenant == "" {
 		return 0, fault.New(fault.Invalid, "a decision without a tenant cannot be recorded")
+	}
+	if shared, ok := r.store.(sharing); ok {
+		if err := shared.Room(d.Tenant); err != nil {
+			r.meters.refused.Inc()
+			return 0, refusal(err)
+		}
 	}
 	timer := time.NewTimer(r.cfg.DecideLimit)
 	defer timer.Stop()

@@ -10,8 +10,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/id"
+	"github.com/sallyport-dev/sallyport/pkg/log"
 	"github.com/sallyport-dev/sallyport/pkg/metric"
 )
 
@@ -26,6 +29,8 @@ type Spool interface {
 	// Merge moves what waits to where it belongs, each tenant's decisions in order and each of them once, however often it is
 	// broken off, also by the end of the process. It moves a part at a time and reports whether more waits.
 	Merge(ctx context.Context, store Store, once Merger) (more bool, err error)
+	// Room returns why no more decisions of a tenant are to be put in: it has its share of the room.
+	Room(tenant id.Tenant) error
 	// Held returns how many records wait, and how many may.
 	Held() (waiting, limit int64)
 }
@@ -56,6 +61,7 @@ type Standby struct {
 	isAway  prometheus.Gauge
 	spooled prometheus.Counter
 	merged  *prometheus.CounterVec
+	crowded rate.Sometimes
 
 	concluding sync.Mutex // guards late
 	// late are outcomes that the spool did not take while the store took everything else.
@@ -67,7 +73,7 @@ var _ Store = (*Standby)(nil)
 // NewStandby returns a Standby that moves records back while Run runs.
 func NewStandby(store Store, once Merger, spool Spool, metrics *metric.Registry, logger *zap.Logger) *Standby {
 	return &Standby{
-		Store: store, once: once, spool: spool, logger: logger,
+		Store: store, once: once, spool: spool, logger: logger, crowded: rate.Sometimes{Interval: time.Minute},
 		waiting: metrics.Gauge("sallyport_audit_spool_records", "Records that wait on this edge's disk for the database.").WithLabelValues(),
 		isAway:  metrics.Gauge("sallyport_audit_store_away", "1 while records go to the spool, because the database is away or slow.").WithLabelValues(),
 		spooled: metrics.Counter("sallyport_audit_spooled_total", "Records that went to the spool.").WithLabelValues(),
@@ -77,6 +83,20 @@ func NewStandby(store Store, once Merger, spool Spool, metrics *metric.Registry,
 
 // Away reports whether records go to the spool.
 func (s *Standby) Away() bool { return s.away.Load() }
+
+// Room returns why a decision of a tenant is refused although others' are taken: while the store is away none may take the room of all.
+func (s *Standby) Room(tenant id.Tenant) error {
+	if !s.away.Load() {
+		return nil
+	}
+	err := s.spool.Room(tenant)
+	if err != nil {
+		s.crowded.Do(func() {
+			s.logger.Error("a clinic has its share of the spool: its requests are refused until the database is back", log.Tenant(tenant), zap.Error(err))
+		})
+	}
+	return err
+}
 
 // Append stores in the Store, or in the spool; numbers below 0 are the spool's. What a commit held that was not answered goes to the
 // spool with the commit's name, so that those who wait need not be refused and nothing is on record twice.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/pkg/audit"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/metric"
 )
 
@@ -20,6 +21,7 @@ import (
 type reel struct {
 	mu        sync.Mutex
 	limit     int64
+	share     int  // of one clinic; 0: all
 	full      bool // its disk takes nothing, outcomes neither
 	next      int64
 	decisions []audit.Decision
@@ -82,6 +84,22 @@ func (s *reel) fill(full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.full = full
+}
+
+// Room implements audit.Spool.
+func (s *reel) Room(tenant id.Tenant) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	has := 0
+	for _, d := range s.decisions {
+		if d.Tenant == tenant {
+			has++
+		}
+	}
+	if s.share > 0 && has >= s.share {
+		return fault.New(fault.Exhausted, "its share")
+	}
+	return nil
 }
 
 func (s *reel) Held() (int64, int64) {
@@ -163,11 +181,46 @@ func TestStandbyWhileTheStoreIsAway(t *testing.T) {
 	})
 }
 
+// A clinic that has its share of the spool is refused, and that is said; others are not, and neither is it when the store is back.
+func TestOneClinicDoesNotFillTheSpool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, spool := &tape{takes: time.Millisecond}, &reel{limit: 100, share: 3}
+		r, _, logs, end := standing(t, s, spool)
+		s.set(0, errGone)
+		other := decision
+		other.Tenant = "birch"
+		decide := func(d audit.Decision) error {
+			_, err := r.Decide(t.Context(), d)
+			return err
+		}
+		for range 3 {
+			if err := decide(decision); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := decide(decision); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("more than its share: %v", err)
+		}
+		if err := decide(other); err != nil {
+			t.Errorf("another clinic: %v", err)
+		}
+		s.set(time.Millisecond, nil)
+		<-time.After(time.Second)
+		if err := decide(decision); err != nil {
+			t.Errorf("the store is back: %v", err)
+		}
+		end()
+		if n := logs.FilterMessageSnippet("a clinic has its share").Len(); n != 1 {
+			t.Errorf("it was said %d times", n)
+		}
+	})
+}
+
 // The store comes back while the spool's disk is full: decisions go on, although outcomes of those in the spool have nowhere to go;
 // they are there when there is room.
 func TestStandbyWhileTheSpoolsDiskIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, spool := &tape{takes: time.Millisecond}, &reel{limit: 100}
+		s, spool := &tape{takes: time.Millisecond}, &reel{limit: 100, share: 3}
 		r, _, logs, end := standing(t, s, spool)
 		s.set(0, errGone)
 		if n, err := r.Decide(t.Context(), decision); n != -1 || err != nil {

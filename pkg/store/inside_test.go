@@ -12,6 +12,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/change"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
+	"github.com/sallyport-dev/sallyport/pkg/policy"
 	"github.com/sallyport-dev/sallyport/pkg/secret"
 	"github.com/sallyport-dev/sallyport/pkg/tenant"
 )
@@ -185,5 +186,50 @@ func TestSpoolIsBounded(t *testing.T) {
 	}
 	if waiting, limit := s.Held(); waiting != 3 || limit != 2 {
 		t.Errorf("%d of %d", waiting, limit)
+	}
+}
+
+// One clinic has half of the spool at the most, and leaves room to every other; what was moved counts no more.
+func TestNoClinicFillsTheSpool(t *testing.T) {
+	sealer, err := secret.NewSealer(bytes.Repeat([]byte{1}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := Open(t.Context(), Config{Path: filepath.Join(t.TempDir(), "edge.db")}, sealer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	s, err := OpenSpool(t.Context(), filepath.Join(t.TempDir(), "spool"), sealer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	s.limit = 40
+	fill := func(tenant id.Tenant) (n int) {
+		for ; s.Room(tenant) == nil; n++ {
+			numbers, err := s.Append(t.Context(), []audit.Decision{{Tenant: tenant, Effect: policy.Allow}}, nil)
+			if err == nil {
+				_, err = s.Append(t.Context(), nil, []audit.Outcome{{Tenant: tenant, Sequence: numbers[0]}})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return n
+	}
+	if a, b, c := fill("maple"), fill("birch"), fill("cedar"); a != 10 || b != 5 || c < 2 {
+		t.Errorf("a clinic has %d requests of 20, the next one %d, the third %d", a, b, c)
+	}
+	if err := s.Room("maple"); !fault.Is(err, fault.Exhausted) {
+		t.Errorf("the first one: %v", err)
+	}
+	for more := true; more; {
+		if more, err = s.Merge(t.Context(), db.Audit(), db.Merger()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := fill("maple"); n != 10 {
+		t.Errorf("%d after all was moved", n)
 	}
 }

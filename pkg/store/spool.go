@@ -80,6 +80,15 @@ func (s *Spool) append(ctx context.Context, commit string, decisions []audit.Dec
 	return s.own.append(ctx, commit, decisions, outcomes)
 }
 
+// Room implements audit.Spool. A tenant has no more than are free besides, counting an outcome with each decision: alone half of all, and
+// whoever comes after it half of the rest.
+func (s *Spool) Room(tenant id.Tenant) error {
+	if has := 2 * s.own.of(tenant); has > 0 && has >= s.limit-s.own.held.Load() {
+		return fault.New(fault.Exhausted, "%d records of this clinic wait for the database: that is its share of the spool", has)
+	}
+	return nil
+}
+
 // Held implements audit.Spool.
 func (s *Spool) Held() (waiting, limit int64) {
 	for _, f := range s.files() {
@@ -175,6 +184,27 @@ type spoolFile struct {
 
 	writing sync.RWMutex // held for reading by whoever adds records, so that nobody counts in between
 	held    atomic.Int64
+
+	mu      sync.Mutex          // guards byOwner
+	byOwner map[id.Tenant]int64 // decisions of each tenant that this process has put in and that wait
+}
+
+// of is how many decisions of a tenant wait.
+func (f *spoolFile) of(tenant id.Tenant) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.byOwner[tenant]
+}
+
+// owned counts decisions that were put in (1) or moved (-1).
+func (f *spoolFile) owned(decisions []audit.Decision, by int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, d := range decisions {
+		if f.byOwner[d.Tenant] += by; f.byOwner[d.Tenant] <= 0 { // below 0 for those that a former process put in
+			delete(f.byOwner, d.Tenant)
+		}
+	}
 }
 
 // What a spool has beside the schema of a store: decisions that are merged, and whose outcomes may still come; and decisions that
@@ -187,7 +217,7 @@ const (
 )
 
 func openSpoolFile(ctx context.Context, dir, name string, sealer *secret.Sealer) (*spoolFile, error) {
-	f := &spoolFile{name: name, path: filepath.Join(dir, name+spoolExt)}
+	f := &spoolFile{name: name, path: filepath.Join(dir, name+spoolExt), byOwner: map[id.Tenant]int64{}}
 	var err error
 	if f.db, err = Open(ctx, Config{Path: f.path}, sealer); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
@@ -253,6 +283,7 @@ func (f *spoolFile) append(ctx context.Context, commit string, decisions []audit
 		return nil, err
 	}
 	f.held.Add(int64(len(decisions) + len(outcomes)))
+	f.owned(decisions, 1)
 	turnedNumbers := make([]int64, len(numbers))
 	for i, n := range numbers {
 		turnedNumbers[i] = -n
@@ -321,6 +352,7 @@ func (f *spoolFile) mergeDecisions(ctx context.Context, tenant id.Tenant, once a
 		return false, err
 	}
 	f.held.Add(-int64(len(sequences)))
+	f.owned(batch[:len(sequences)], -1)
 	return more || len(waiting) == spoolBatch || len(sequences) < len(waiting), nil
 }
 

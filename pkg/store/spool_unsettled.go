@@ -59,6 +59,7 @@ func (f *spoolFile) settleOne(ctx context.Context, commit string, once audit.Mer
 	})
 	if err == nil {
 		f.held.Add(-int64(len(sequences)))
+		f.owned(held[:len(sequences)], -1)
 	}
 	return err
 }
