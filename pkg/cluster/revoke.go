@@ -22,6 +22,8 @@ import (
 const (
 	// maxPending is how many revocations may wait for the store; more are refused, so that none is lost.
 	maxPending = 10_000
+	// maxPendingOfOne is how many of them may be one clinic's, so that it leaves others theirs.
+	maxPendingOfOne = maxPending / 4
 	// maxBans bounds what is remembered as revoked because a peer said so. The oldest goes first: the change log has it.
 	maxBans = 100_000
 	// writeEvery is how often the store is tried again.
@@ -177,8 +179,14 @@ func (r *Revoker) add(c change.Change) error {
 	if slices.ContainsFunc(pending, func(o change.Change) bool { return banOf(o) == banOf(c) }) {
 		return nil
 	}
-	if len(pending) >= maxPending {
-		return fault.New(fault.Exhausted, "%d revocations wait for the store already", len(pending))
+	ofOne := 0
+	for _, o := range pending {
+		if o.Tenant == c.Tenant {
+			ofOne++
+		}
+	}
+	if len(pending) >= maxPending || ofOne >= maxPendingOfOne {
+		return fault.New(fault.Exhausted, "%d revocations wait for the store already, %d of them this clinic's", len(pending), ofOne)
 	}
 	pending = append(pending, c)
 	if err := r.save(pending); err != nil {

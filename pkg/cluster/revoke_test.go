@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -304,5 +305,23 @@ func hears(t *testing.T, n *edgeNode, want change.Change) {
 		case <-limit:
 			t.Fatalf("%s never heard of it", n.members.Self())
 		}
+	}
+}
+
+// A clinic whose people all sign out while the store is away leaves other clinics their room.
+func TestRevocationsOfOneClinicLeaveRoomForOthers(t *testing.T) {
+	store := newTruth()
+	store.set(true)
+	r, _ := aRevoker(t, filepath.Join(t.TempDir(), "pending"), store)
+	var many []change.Change
+	for i := range maxPendingOfOne {
+		many = append(many, change.Change{Tenant: "maple", Kind: change.Session, ID: fmt.Sprint("ses_", i)})
+	}
+	r.keep(many)
+	if _, err := r.Revoke(t.Context(), change.Change{Tenant: "maple", Kind: change.Session, ID: "one more"}); !fault.Is(err, fault.Exhausted) {
+		t.Errorf("one more of that clinic: %v", err)
+	}
+	if _, err := r.Revoke(t.Context(), change.Change{Tenant: "birch", Kind: change.Session, ID: "ses_1"}); err != nil {
+		t.Errorf("another clinic's: %v", err)
 	}
 }
