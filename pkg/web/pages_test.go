@@ -309,6 +309,10 @@ func TestAnEntryIsSpokenOfAndItsWindowKept(t *testing.T) {
 	for code, words := range map[string]string{
 		"E-ORIGIN-REFUSED": "was not sent and is not saved", "E-ORIGIN-BUSY": "was not sent and is not saved",
 		"E-ORIGIN-TIMEOUT": "may or may not be saved", "E-TUNNEL-DOWN": "may or may not be saved",
+		"E-REVOKED": "may or may not be saved", "E-INTERNAL": "may or may not be saved", "E-CLIENT-ABORT": "may or may not be saved",
+		"E-PROTOCOL": "may or may not be saved", "E-ORIGIN-ABORT": "may or may not be saved",
+		"E-ASSERTION": "was not sent and is not saved", "E-OVERLOAD": "was not sent and is not saved",
+		"E-RECORD": "was not sent and is not saved", "E-STORE": "was not sent and is not saved",
 	} {
 		body := answerTo(p, "POST", web.Problem{Code: code, App: "OSCAR"})
 		if !strings.Contains(body, words) {
@@ -333,4 +337,17 @@ func states(body string) string {
 		out = append(out, found[1])
 	}
 	return strings.Join(out, ", ")
+}
+
+// The drawn way blames nobody wrongly: who is busy works, a page that is not there is no fault of a server's, and people are not broken.
+func TestTheWayBlamesNobodyWrongly(t *testing.T) {
+	p := newPages(t)
+	for code, state := range map[string]string{
+		"E-ORIGIN-BUSY": "too busy", "E-OVERLOAD": "too busy", "E-CLIENT-ABORT": "broke off", "E-ORIGIN-REFUSED": "not answering", "E-NO-RULE": "",
+	} {
+		body := answerTo(p, "GET", web.Problem{Code: code, App: "OSCAR"})
+		if strings.Contains(body, "not working") || !strings.Contains(body, state) || (state == "") == strings.Contains(body, `class="way"`) {
+			t.Errorf("%s: want %q in\n%s", code, state, body)
+		}
+	}
 }

@@ -92,13 +92,13 @@ func kindOf(code string) kind {
 	case "E-ORIGIN-PROTOCOL", "E-ORIGIN-ABORT":
 		return kind{http.StatusBadGateway, SideClinic, "broken", true, fateOpen}
 	case "E-NO-RULE":
-		return kind{http.StatusBadGateway, SideClinic, "norule", false, fateSaid}
+		return kind{http.StatusBadGateway, SideNone, "norule", false, fateUnsent}
 	case "E-CLIENT-ABORT":
-		return kind{http.StatusBadRequest, SideBrowser, "aborted", true, fateSaid}
+		return kind{http.StatusBadRequest, SideBrowser, "aborted", true, fateOpen}
 	case "E-DENIED":
 		return kind{http.StatusForbidden, SideNone, "denied", false, fateSaid}
 	case "E-REVOKED":
-		return kind{http.StatusForbidden, SideNone, "revoked", true, fateSaid}
+		return kind{http.StatusForbidden, SideNone, "revoked", true, fateOpen}
 	case "E-CROSS-SITE":
 		return kind{http.StatusForbidden, SideNone, "crosssite", false, fateSaid}
 	case "E-NOT-FOUND":
@@ -114,7 +114,7 @@ func kindOf(code string) kind {
 	case "E-WEBSOCKET":
 		return kind{http.StatusForbidden, SideNone, "denied", false, fateSaid}
 	case "E-TOO-LARGE":
-		return kind{http.StatusRequestEntityTooLarge, SideNone, "toolarge", false, fateSaid}
+		return kind{http.StatusRequestEntityTooLarge, SideNone, "toolarge", false, fateOpen}
 	case "E-OVERLOAD":
 		return kind{http.StatusServiceUnavailable, SideEdge, "overload", true, fateUnsent}
 	case "E-RECORD":
@@ -122,9 +122,9 @@ func kindOf(code string) kind {
 	case "E-STORE":
 		return kind{http.StatusServiceUnavailable, SideEdge, "store", true, fateUnsent}
 	case "E-ASSERTION":
-		return kind{http.StatusBadGateway, SideEdge, "internal", true, fateSaid}
+		return kind{http.StatusBadGateway, SideEdge, "internal", true, fateUnsent}
 	default:
-		return kind{http.StatusInternalServerError, SideEdge, "internal", true, fateSaid}
+		return kind{http.StatusInternalServerError, SideEdge, "internal", true, fateOpen}
 	}
 }
 
@@ -134,12 +134,14 @@ func StatusOf(code string) int { return kindOf(code).status }
 // step is one stop of the drawn way.
 type step struct{ Name, State string } // keys
 
-// trouble is the key of what the broken stop is said to be: a server that is only busy is not broken, and one that does not
-// answer may be.
+// trouble is the key of what the broken stop is said to be: who is only busy is not broken, a server that does not answer may be, and
+// nobody is told that they do not work.
 func (k kind) trouble() string {
 	switch k.words {
-	case "busy":
+	case "busy", "overload":
 		return "way.busy"
+	case "aborted":
+		return "way.cut"
 	case "refused", "slow":
 		return "way.silent"
 	}
