@@ -18,6 +18,8 @@ const (
 	settle = time.Second
 	// succeedAgain is after how long, once a part has gone, no request that begins may fail, whatever part it is.
 	succeedAgain = 5 * time.Second
+	// clientNotices bounds how long the load's own client may use a connection to an edge that is no more, on a busy machine.
+	clientNotices = time.Second
 )
 
 // breaking breaks the parts under a load.
@@ -54,7 +56,7 @@ func (r *rig) breakEach(ctx context.Context) error {
 	b := &breaking{rig: r, load: l, sums: map[string]*result{}}
 	fmt.Printf("\n%d requests a second to %d clinics through %d edges; a client that cannot connect to an edge takes the next one.\n", len(clinics)*int(time.Second/l.every), len(clinics), edges)
 	fmt.Printf("under way: all requests at the moment at which a part is killed or stands still, and of these those that the load had sent to it;\n" +
-		"later: those of the failed that began after it; slowest: of the requests that were answered; back after: from then on, or from when the part could go on, a database from when it took connections; load: of the machine, 1 min.\n\n")
+		"later: those of the failed that began after it, before it was noticed by edges or, of an edge, by the load's client; slowest: of the requests that were answered; back after: from then on, or from when the part could go on, a database from when it took connections; load: of the machine, 1 min.\n\n")
 	fmt.Printf("%-18s %-26s %9s %13s %7s %6s %15s %10s %11s %6s\n", "part", "what is done", "requests", "under way", "failed", "later", "longest silence", "slowest", "back after", "load")
 	for range r.rounds {
 		for _, t := range r.turns(l) {
@@ -132,7 +134,11 @@ func (b *breaking) judge(t turn, gone time.Time, before, during tally, now resul
 		if after > 0 {
 			now.later++
 		}
-		if !t.mayFail || after > min(t.noticed, succeedAgain) {
+		within := t.noticed
+		if t.front != nil && f.front == t.front {
+			within = clientNotices
+		}
+		if !t.mayFail || after > min(within, succeedAgain) {
 			forbidden++
 		}
 		if after <= 0 {

@@ -41,6 +41,7 @@ type tally struct {
 // failure is a request that came to nothing.
 type failure struct {
 	began time.Time
+	front *front // the last one that it was sent to
 	why   string
 }
 
@@ -227,7 +228,7 @@ func (l *load) end(one *request, id string, err error) {
 	delete(l.open, one)
 	l.tally.requests++
 	if err != nil {
-		l.tally.failures = append(l.tally.failures, failure{one.began, reason(err)})
+		l.tally.failures = append(l.tally.failures, failure{one.began, one.front, reason(err)})
 		return
 	}
 	l.answered = append(l.answered, id)

@@ -167,12 +167,19 @@ func (s *supervisor) stopAll() {
 	for i := len(s.order) - 1; i >= 0; i-- {
 		p := s.order[i]
 		pid := p.pid()
-		_ = syscall.Kill(-pid, syscall.SIGTERM)
+		tell(pid, syscall.SIGTERM)
 		select {
 		case <-p.done:
 		case <-time.After(stopWithin):
-			_ = syscall.Kill(-pid, syscall.SIGKILL)
+			tell(pid, syscall.SIGKILL)
 			<-p.done
 		}
+	}
+}
+
+// tell signals a process's group or, of one that took the place of another and is in that one's group, it alone.
+func tell(pid int, what syscall.Signal) {
+	if syscall.Kill(-pid, what) != nil {
+		_ = syscall.Kill(pid, what)
 	}
 }
