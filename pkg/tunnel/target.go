@@ -19,6 +19,10 @@ type Target struct {
 	ServerName string
 	// TLS says whom to trust and who we are. It is cloned; protocol names and versions are the transport's.
 	TLS *tls.Config
+	// Outer is for where a firewall opens TLS: it says whom to trust on the outside, and connections over TCP are then made inside a
+	// WebSocket to the edge, with a TLS of their own, which TLS above is for. It is cloned; protocol names are the transport's. nil:
+	// connections are made straight. QUIC always is.
+	Outer *tls.Config
 	// Proxy chooses what connects to host:port where an outgoing proxy stands in between; nil, or nil from it: TCP goes straight.
 	// QUIC always does.
 	Proxy func(address string) (func(ctx context.Context, network, address string) (net.Conn, error), error)

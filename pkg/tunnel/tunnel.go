@@ -78,6 +78,10 @@ type Info struct {
 	RTT time.Duration
 	// Congestion is the congestion control of a TCP socket as the kernel names it ("bbr", "cubic"); "" where it is not known.
 	Congestion string
+	// Inside says that this side dialled the link inside a WebSocket (Target.Outer); OpenedBy is then who issued the certificate of
+	// what opens TLS on the way, as X.509 writes names, at most 100 bytes; "" where nobody does.
+	Inside   bool
+	OpenedBy string
 }
 
 // Measured is a link that knows the network under it; those over a network are.

@@ -22,16 +22,12 @@ var errRefused = errors.New("not a tunnel request")
 // else with a 4xx that says why. The handler may return while the link lives; http.Server no longer knows of it, so who
 // drains closes links too.
 func Accept(w http.ResponseWriter, r *http.Request, conf Config) (tunnel.Link, error) {
-	if status, why := refusal(r); status != 0 {
+	if status, why := refusal(r, Subprotocol, tls.VersionTLS13); status != 0 {
 		http.Error(w, why, status)
 		return nil, errRefused
 	}
 	conf = conf.withDefaults(fewStreams, manyStreams, r.Header.Get(LaneField) == LaneBulk)
-	hijacked := &hijacker{ResponseWriter: w, limit: conf.WriteLimit, ask: conf.Congestion}
-	ws, err := websocket.Accept(hijacked, r, &websocket.AcceptOptions{
-		Subprotocols:    []string{Subprotocol},
-		CompressionMode: websocket.CompressionDisabled,
-	})
+	ws, hijacked, err := accept(w, r, conf, Subprotocol)
 	if err != nil {
 		return nil, err
 	}
@@ -43,17 +39,28 @@ func Accept(w http.ResponseWriter, r *http.Request, conf Config) (tunnel.Link, e
 	return l, nil
 }
 
-func refusal(r *http.Request) (status int, why string) {
+// accept answers the handshake of a WebSocket, and takes its connection from net/http.
+func accept(w http.ResponseWriter, r *http.Request, conf Config, subprotocol string) (*websocket.Conn, *hijacker, error) {
+	hijacked := &hijacker{ResponseWriter: w, limit: conf.WriteLimit, ask: conf.Congestion}
+	ws, err := websocket.Accept(hijacked, r, &websocket.AcceptOptions{
+		Subprotocols:    []string{subprotocol},
+		CompressionMode: websocket.CompressionDisabled,
+	})
+	return ws, hijacked, err
+}
+
+// refusal is what to answer to a request that asks for no WebSocket of ours; status is 0 if it does.
+func refusal(r *http.Request, subprotocol string, minTLS uint16) (status int, why string) {
 	offered := strings.FieldsFunc(strings.Join(r.Header.Values("Sec-WebSocket-Protocol"), ","), func(c rune) bool { return c == ',' || c == ' ' })
 	switch {
 	case r.ProtoMajor != 1 || r.ProtoMinor < 1:
 		return http.StatusUpgradeRequired, "the tunnel is a WebSocket over HTTP/1.1"
-	case r.TLS == nil || r.TLS.Version < tls.VersionTLS13:
-		return http.StatusForbidden, "the tunnel needs TLS 1.3"
+	case r.TLS == nil || r.TLS.Version < minTLS:
+		return http.StatusForbidden, "the tunnel needs " + tls.VersionName(minTLS)
 	case r.Header.Get("Origin") != "":
 		return http.StatusForbidden, "the tunnel is not for browsers"
-	case !slices.Contains(offered, Subprotocol):
-		return http.StatusBadRequest, "the tunnel's WebSocket protocol is " + Subprotocol
+	case !slices.Contains(offered, subprotocol):
+		return http.StatusBadRequest, "the tunnel's WebSocket protocol is " + subprotocol
 	}
 	return 0, ""
 }

@@ -1,5 +1,6 @@
 // Package wslink owns links over TCP: yamux over the binary messages of one WebSocket over TLS 1.3, HTTP/1.1 only. It is
-// the only home of yamux and of the WebSocket library. It knows no proxies and no frames.
+// the only home of yamux and of the WebSocket library. It knows no proxies and no frames. Where a firewall opens TLS it makes the
+// connection under all of that inside another WebSocket (inner.go).
 //
 // What yamux lacks, and where it is made up for:
 //   - It has no reset, and Close is a half-close only: control.go carries resets on the first stream of the session,

@@ -74,12 +74,19 @@ func (d *Dialer) dialAddress(ctx context.Context, target tunnel.Target, connect 
 	}()
 	keepUnsentSmall(socket)
 	congestion := askFor(socket, conf.Congestion)
+	var inner *Inner
+	if target.Outer != nil {
+		if inner, err = Inside(ctx, target, socket); err != nil {
+			return nil, fmt.Errorf("dial %s: %w", address, err)
+		}
+		socket = inner
+	}
 	secured := tls.Client(gather.NewConn(socket), tlsConf)
 	if err := secured.HandshakeContext(ctx); err != nil {
-		return nil, fmt.Errorf("dial %s: %w", address, tlsError(err))
+		return nil, fmt.Errorf("dial %s: %w", address, inner.explain(tlsError(err)))
 	}
 	out := newOutlet(secured, conf.WriteLimit, true)
-	ws, err := upgrade(ctx, target, tlsConf.ServerName, out)
+	ws, err := upgrade(ctx, target, out, opening{Path, Subprotocol, lane(target.Bulk)})
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", address, err)
 	}
@@ -87,17 +94,23 @@ func (d *Dialer) dialAddress(ctx context.Context, target tunnel.Target, connect 
 	if err != nil {
 		return nil, err
 	}
-	l.congestion = congestion
+	l.congestion, l.inner = congestion, inner
 	return l, nil
 }
 
+// opening is what the request for a WebSocket asks for.
+type opening struct {
+	path, subprotocol string
+	fields            http.Header
+}
+
 // upgrade makes the WebSocket handshake over c, which is connected, through a client that can use nothing else.
-func upgrade(ctx context.Context, target tunnel.Target, serverName string, c net.Conn) (*websocket.Conn, error) {
-	authority := serverName
+func upgrade(ctx context.Context, target tunnel.Target, c net.Conn, o opening) (*websocket.Conn, error) {
+	authority := target.ClientTLS("").ServerName
 	if target.URL != nil {
 		authority = target.URL.Host
 	}
-	u := url.URL{Scheme: "https", Host: authority, Path: Path}
+	u := url.URL{Scheme: "https", Host: authority, Path: o.path}
 	client := &http.Client{
 		Transport: &http.Transport{
 			DialTLSContext:    func(context.Context, string, string) (net.Conn, error) { return c, nil },
@@ -108,8 +121,8 @@ func upgrade(ctx context.Context, target tunnel.Target, serverName string, c net
 	}
 	ws, resp, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{ //nolint:bodyclose // Dial leaves none to close
 		HTTPClient:      client,
-		HTTPHeader:      lane(target.Bulk),
-		Subprotocols:    []string{Subprotocol},
+		HTTPHeader:      o.fields,
+		Subprotocols:    []string{o.subprotocol},
 		CompressionMode: websocket.CompressionDisabled, // the streams carry secrets beside what others choose
 	})
 	switch {
@@ -117,7 +130,7 @@ func upgrade(ctx context.Context, target tunnel.Target, serverName string, c net
 		return nil, refused(resp)
 	case err != nil:
 		return nil, tlsError(err)
-	case ws.Subprotocol() != Subprotocol:
+	case ws.Subprotocol() != o.subprotocol:
 		_ = ws.CloseNow()
 		return nil, &tunnel.ClosedError{Reason: tunnel.Reason{Code: tunnel.ReasonProtocol, Message: "this is a WebSocket, but no tunnel"}}
 	}

@@ -34,6 +34,7 @@ type Link struct {
 	rtt     atomic.Int64
 	// congestion is the socket's congestion control, "" where it is not known.
 	congestion string
+	inner      *Inner // what this side dialled through, where that is not socket's own TCP connection; else nil
 
 	incoming *waiting
 	// opening serialises OpenStream, so that ids appear in order; slots bounds what this side has open.
@@ -208,6 +209,8 @@ func (l *Link) Info() tunnel.Info {
 		Remote:     l.socket.RemoteAddr(),
 		RTT:        time.Duration(l.rtt.Load()),
 		Congestion: l.congestion,
+		Inside:     l.inner != nil,
+		OpenedBy:   l.inner.OpenedBy(l.tls),
 	}
 }
 
