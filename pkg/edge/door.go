@@ -19,6 +19,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/run"
 	"github.com/sallyport-dev/sallyport/pkg/session"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/wslink"
 )
 
 // doorWait is how long a connector over TCP may wait before its TLS handshake; with that it must fit into guard.HeaderTimeout.
@@ -63,6 +64,7 @@ func (l comers) Accept() (net.Conn, error) {
 // comer is a TCP connection that may hold a place at the door.
 type comer struct {
 	net.Conn
+	inner *wslink.Inner // what Conn is, if it is inside a WebSocket; else nil
 
 	mu     sync.Mutex // guards both
 	leave  func()
@@ -108,6 +110,28 @@ func (c *comer) holds(leave func()) {
 	c.leave = leave
 }
 
+// handOn gives the place to next, a connection inside this one: it is for the link, and that has not come yet.
+func (c *comer) handOn(next *comer) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	leave := c.leave
+	c.leave = nil
+	c.mu.Unlock()
+	if leave != nil {
+		next.holds(leave)
+	}
+}
+
+// admitted is when the link that the connection is for has proved who it is, or something else has come that may take its time.
+func (c *comer) admitted() {
+	if c != nil && c.inner != nil {
+		c.inner.Admit()
+	}
+	c.left()
+}
+
 // left gives the place back, if the connection has one.
 func (c *comer) left() {
 	if c == nil {
@@ -139,7 +163,8 @@ func (d *doors) atDoor(base *tls.Config, host string) *tls.Config {
 	conf.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		c, ok := hello.Conn.(*comer)
 		// A link is a WebSocket over HTTP/1.1: who would also speak HTTP/2 gets that, and no link.
-		if !ok || !strings.EqualFold(hello.ServerName, host) || slices.Contains(hello.SupportedProtos, "h2") {
+		// What is inside a WebSocket came in by the place of that.
+		if !ok || c.inner != nil || !strings.EqualFold(hello.ServerName, host) || slices.Contains(hello.SupportedProtos, "h2") {
 			return nil, nil
 		}
 		ctx, cancel := context.WithTimeout(hello.Context(), doorWait)

@@ -82,6 +82,7 @@ type Edge struct {
 	enrolled *enroll.Remembered
 	links    *links
 	doors    *doors
+	inside   *inside
 	quic     *quiclink.Listener // nil without QUIC
 
 	// The other edges; nil where this one is alone.
@@ -227,5 +228,6 @@ func (e *Edge) assembleTunnel(context.Context) error {
 		listener = e.quic
 	}
 	e.links = newLinks(e.control, listener, e.logger)
+	e.inside = newInside(e.Addr(), e.logger, e.metrics)
 	return nil
 }

@@ -86,7 +86,7 @@ func (l *links) ended(err error) {
 // ServeHTTP takes a link over WebSocket.
 func (l *links) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := comerOf(r)
-	link, err := wslink.Accept(w, r, wslink.Config{Admitted: c.left})
+	link, err := wslink.Accept(w, r, wslink.Config{Admitted: c.admitted})
 	if err != nil {
 		c.left()
 		l.logger.Info("websocket link refused", zap.Error(err))

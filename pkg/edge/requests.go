@@ -84,13 +84,18 @@ func (e *Edge) follow(ctx context.Context) error {
 	return e.routes.Reload(ctx, e.store.Tenants(), e.config.Host)
 }
 
-// tunnelHost serves the edge's own name: links over WebSocket, and enrolment.
+// tunnelHost serves the edge's own name: links over WebSocket, enrolment, and connections inside a WebSocket, which lead here too.
 func (e *Edge) tunnelHost() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(controlserver.EnrollPath, e.control.EnrollHandler())
 	mux.Handle(wslink.Path, e.links)
+	mux.Handle(wslink.InnerPath, e.inside)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != wslink.Path {
+		switch r.URL.Path {
+		case wslink.Path, wslink.InnerPath:
+		case controlserver.EnrollPath:
+			comerOf(r).admitted() // a code must not be spent for an answer that is cut off
+		default:
 			comerOf(r).left()
 		}
 		mux.ServeHTTP(w, r)

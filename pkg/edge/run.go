@@ -25,6 +25,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	if e.front, err = newFront(e.publicServer()); err != nil {
 		return errors.Join(err, e.close(err))
 	}
+	insideServer := e.insideServer()
 	public, err := e.behindBalancers(e.place.tcp)
 	if err != nil {
 		return errors.Join(err, e.close(err))
@@ -55,6 +56,9 @@ func (e *Edge) Run(ctx context.Context) error {
 		}},
 		{Name: "health", Run: e.serveHealth},
 		{Name: "links", Run: e.links.Run},
+		{Name: "connections inside", Run: func(ctx context.Context) error { return serve(ctx, insideServer, e.inside) }, Drain: func(ctx context.Context) {
+			_ = insideServer.Shutdown(ctx)
+		}},
 		{Name: "other edges", Run: e.runPeers, Drain: e.drainPeers},
 		{Name: "requests", Run: func(ctx context.Context) error {
 			return serve(ctx, e.front.Server, comers{e.limits.Listener(public)})

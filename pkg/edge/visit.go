@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -95,12 +96,24 @@ func (e *Edge) refuseTarget(w http.ResponseWriter, r *http.Request, v *visit, er
 
 // publicServer is the HTTP server of the one port.
 func (e *Edge) publicServer() *http.Server {
+	return e.server(e.doors.atDoor(e.certs.TLSConfig(), e.config.Host))
+}
+
+// insideServer is the HTTP server of connections inside a WebSocket: for the edge's own name and for what connectors speak, and so
+// for links and enrolment alone.
+func (e *Edge) insideServer() *http.Server {
+	server := e.server(linkTLS(e.certs.TLSConfig("http/1.1"), e.config.Host))
+	server.Protocols.SetHTTP2(false)
+	return server
+}
+
+func (e *Edge) server(conf *tls.Config) *http.Server {
 	// Handshakes that strangers break off are no news.
 	errorLog, err := zap.NewStdLogAt(e.logger.Named("http"), zap.DebugLevel)
 	if err != nil {
 		errorLog = zap.NewStdLog(e.logger) // cannot be: debug is a level
 	}
-	server := &http.Server{Handler: e.public(), TLSConfig: e.doors.atDoor(e.certs.TLSConfig(), e.config.Host), ErrorLog: errorLog}
+	server := &http.Server{Handler: e.public(), TLSConfig: conf, ErrorLog: errorLog}
 	guard.Server(server)
 	guards := server.ConnContext
 	server.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return withComer(guards(ctx, c), c) }
