@@ -47,7 +47,7 @@ func printStatus(w io.Writer, s connector.Status, asJSON bool) {
 	}
 	link := "no link to the edge"
 	if s.ReadyConnections > 0 {
-		link = fmt.Sprintf("linked over %s, round trip %.1f ms", s.Protocol, s.RoundTripMS)
+		link = fmt.Sprintf("linked over %s, round trip %.1f ms", s.Way(), s.RoundTripMS)
 	}
 	fmt.Fprintf(w, "%s: %s (%s)\n", s.Status, link, s.ConnectorID)
 	fmt.Fprintf(w, "  ingress rules: %s\n", rulesFrom(s.Ingress))

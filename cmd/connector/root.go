@@ -45,6 +45,9 @@ func newRoot() *cobra.Command {
 		}
 		flags.String(f.Flag(), f.Default(), f.Help)
 		p.settings[flags.Lookup(f.Flag())] = true
+		if f.IsBool() {
+			flags.Lookup(f.Flag()).NoOptDefVal = "true"
+		}
 	}
 	grouping(root)
 	root.AddCommand(p.enrollCommand(), p.runCommand(), p.restartCommand(), p.ingressCommand(), p.readyCommand(), p.doctorCommand(), p.diagCommand(), p.serviceCommand(), versionCommand())

@@ -24,10 +24,13 @@ func (p *program) enrollCommand() *cobra.Command {
 			"A code works once, within a day.",
 		Example: "  connector enroll https://edge.example --code ABCDEFGHIJKLMNOPQRSTUVWX27 --ca sha256:…", Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if e.Code == "" || e.CAPin != "" && e.CAFile != "" {
-				return &usageError{errors.New("want --code, and at most one of --ca and --ca-file")}
+			if e.Code == "" || e.CAPin != "" && e.CAFile != "" && !p.config.TLSInspection {
+				return &usageError{errors.New("want --code, and at most one of --ca and --ca-file, unless with --tls-inspection")}
 			}
 			e.StateDir, e.Edge, e.Way = p.config.StateDir, args[0], p.config
+			if p.config.TLSInspection && e.CAFile != "" { // there a file can only be the firewall's CA: the edge is known by its pin
+				e.Way.CAFile, e.CAFile = e.CAFile, ""
+			}
 			identity, err := connector.Enroll(cmd.Context(), e)
 			if err != nil {
 				return err
@@ -40,7 +43,7 @@ func (p *program) enrollCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&e.Code, "code", "", "the single-use code")
 	f.StringVar(&e.CAPin, "ca", "", "pin of the edge's CA, sha256:…; without it the system's CAs count")
-	f.StringVar(&e.CAFile, "ca-file", "", "PEM file of the edge's CA, in place of a pin")
+	f.StringVar(&e.CAFile, "ca-file", "", "PEM file of the edge's CA, in place of a pin; with --tls-inspection of the firewall's, beside it")
 	return cmd
 }
 

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -239,6 +240,31 @@ func TestPins(t *testing.T) {
 	bad := signed(t, ca, x509.ExtKeyUsageClientAuth)
 	if _, err := meet(t, &tls.Config{Certificates: []tls.Certificate{bad}}, certs.PinnedConfig(pin, host)); err == nil {
 		t.Error("a client's certificate: connected")
+	}
+}
+
+// Outside of a TLS of one's own both the edge and whom the roots trust will do, and nobody else.
+func TestEitherPinOrRoots(t *testing.T) {
+	dir := localCA(t)
+	own, firewall := manager(t, certs.Config{LocalCA: localCA(t)}), manager(t, certs.Config{LocalCA: dir})
+	text, err := os.ReadFile(filepath.Join(dir, certs.CAFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	conf := certs.EitherConfig(own.Pin(host), host, roots)
+	for name, m := range map[string]*certs.Manager{"the pinned one": own, "one that the roots trust": firewall} {
+		if _, err := meet(t, m.TLSConfig(), conf); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var untrusted *tls.CertificateVerificationError
+	if _, err := meet(t, manager(t, certs.Config{LocalCA: localCA(t)}).TLSConfig(), conf); !errors.As(err, &untrusted) {
+		t.Errorf("a third one: %v", err)
+	}
+	if _, err := meet(t, pinnedServer(t, firewall, host), certs.EitherConfig(own.Pin(host), "second.maple.example", roots)); err == nil {
+		t.Error("another name: connected")
 	}
 }
 

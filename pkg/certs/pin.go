@@ -67,12 +67,36 @@ func VerifyPinned(chain []*x509.Certificate, pin, serverName string, at time.Tim
 	}
 	if !found {
 		return fmt.Errorf("no CA in the peer's chain has the pinned key: the certificate was issued by %.100q; if that is a firewall, "+
-			"TLS is opened on the way, and the edge's name must be exempted from inspection there", chain[0].Issuer.String())
+			"TLS is opened on the way: have the edge's name exempted from inspection there, or set tls_inspection if it is not", chain[0].Issuer.String())
 	}
 	_, err := chain[0].Verify(x509.VerifyOptions{
 		Roots: roots, Intermediates: others, DNSName: serverName, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 	return err
+}
+
+// EitherConfig is the configuration of a client that takes what PinnedConfig takes, and also what roots vouch for (nil: the
+// system's). It is for the outside of a connection that has a TLS of its own inside.
+func EitherConfig(pin, serverName string, roots *x509.CertPool) *tls.Config {
+	c := PinnedConfig(pin, serverName)
+	c.VerifyConnection = func(cs tls.ConnectionState) error {
+		if VerifyPinned(cs.PeerCertificates, pin, serverName, time.Now()) == nil {
+			return nil
+		}
+		if len(cs.PeerCertificates) == 0 {
+			return errors.New("the peer showed no certificate")
+		}
+		others := x509.NewCertPool()
+		for _, c := range cs.PeerCertificates[1:] {
+			others.AddCert(c)
+		}
+		_, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: others, DNSName: serverName})
+		if err != nil {
+			return &tls.CertificateVerificationError{UnverifiedCertificates: cs.PeerCertificates, Err: err}
+		}
+		return nil
+	}
+	return c
 }
 
 // CAConfig is the configuration of a client that trusts the CAs in a PEM bundle and no others. It fails when there is none:

@@ -77,6 +77,9 @@ func put(in *yaml.Node, path []string, value *yaml.Node) error {
 
 // node is the present value as YAML.
 func (f *Field) node() *yaml.Node {
+	if f.IsBool() {
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: f.display()}
+	}
 	words, isList := f.value.Interface().([]string)
 	if !isList {
 		return scalar(f.display())

@@ -59,7 +59,12 @@ type Config struct {
 	Proxy egress.Address `conf:"proxy" help:"outgoing proxy: http://, https:// or socks5://[user@]host:port, or none; default: from the environment"`
 	// ProxyPasswordFile holds the password of the proxy's user.
 	ProxyPasswordFile string `conf:"proxy_password_file" help:"file with the password of the proxy's user"`
-	// CAFile holds CAs, in PEM, that are trusted beside the system's, for an https proxy and for an edge that no pin names.
+	// TLSInspection says that a firewall here opens TLS: connections over TCP are then made inside a WebSocket, with a TLS of their
+	// own that only the edge can open, and CAFile counts for what the firewall shows and for proxies, never for the edge. QUIC is
+	// tried as ever. Costs a second encryption; enrolment needs the pin of the invitation.
+	TLSInspection bool `conf:"tls_inspection" help:"a firewall here opens TLS: connect inside it, with a TLS that it cannot open"`
+	// CAFile holds CAs, in PEM, that are trusted beside the system's, for an https proxy, for a firewall with TLSInspection, and
+	// without that for an edge that no pin names.
 	CAFile string `conf:"ca_file" help:"PEM file with CAs to trust beside the system's"`
 	// DrainTimeout is how long exchanges may take to finish when the process is asked to stop.
 	DrainTimeout time.Duration `conf:"drain_timeout" help:"how long running exchanges may take to finish at stop"`
@@ -126,6 +131,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Proxy.Set() && c.Transport == TransportQUIC {
 		faults = append(faults, errors.New("proxy: QUIC goes through no proxy: use transport auto or websocket"))
+	}
+	if c.TLSInspection && c.Transport == TransportQUIC {
+		faults = append(faults, errors.New("tls_inspection: it is about TCP: use transport auto or websocket"))
 	}
 	switch c.IngressFrom {
 	case IngressAuto, IngressFile, IngressEdge, "":

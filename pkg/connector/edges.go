@@ -37,8 +37,8 @@ const (
 // among those that may be tried.
 type edges struct {
 	shared
-	up    *prometheus.GaugeVec
-	waken chan struct{}
+	up, opened *prometheus.GaugeVec
+	waken      chan struct{}
 
 	mu      sync.Mutex    // guards all below, and cfg, of which follow changes parts
 	own     tunnel.Target // the enrolment's edge
@@ -65,7 +65,8 @@ type set struct {
 func newEdges(s shared) (*edges, error) {
 	e := &edges{
 		shared: s, waken: make(chan struct{}, 1), givenUp: map[string]time.Time{},
-		up: s.cfg.Metrics.Gauge("sallyport_link_up", "Links to edges that had a round trip in the last 10 s.", "lane", "transport"),
+		up:     s.cfg.Metrics.Gauge("sallyport_link_up", "Links to edges that had a round trip in the last 10 s.", "lane", "transport"),
+		opened: s.cfg.Metrics.Gauge("sallyport_link_tls_opened", "Those of them that go through a firewall that opens TLS, inside a TLS that it cannot open.", "lane"),
 	}
 	e.attempts = s.cfg.Metrics.Counter("sallyport_link_attempts_total", "Attempts to open a link, by lane and outcome.", "lane", "result")
 	e.listed, e.shrink = e.learn, defaultShrinking()
@@ -314,6 +315,15 @@ func (e *edges) count() {
 	}
 	for labels, n := range up {
 		e.up.WithLabelValues(labels[0], labels[1]).Set(n)
+	}
+	opened := map[string]float64{laneName(tunnelv1.Lane_LANE_FAST): 0, laneName(tunnelv1.Lane_LANE_BULK): 0}
+	for _, l := range e.status() {
+		if l.Up && l.TLSOpenedBy != "" {
+			opened[l.Lane]++
+		}
+	}
+	for lane, n := range opened {
+		e.opened.WithLabelValues(lane).Set(n)
 	}
 }
 

@@ -25,7 +25,7 @@ type Enrolment struct {
 	Code string
 	// CAPin or CAFile say how to know the edge's certificate; with neither the system's roots count.
 	CAPin, CAFile string
-	// Way says how to get out of the building: Proxy, ProxyPasswordFile and CAFile count.
+	// Way says how to get out of the building: Proxy, ProxyPasswordFile, CAFile and TLSInspection count.
 	Way Config
 }
 
@@ -35,6 +35,11 @@ func Enroll(ctx context.Context, e Enrolment) (Identity, error) {
 	edge, err := enroll.EdgeURL(e.Edge)
 	if err != nil {
 		return Identity{}, err
+	}
+	if e.Way.TLSInspection && e.CAPin == "" {
+		// The code lets whoever has it first enrol a connector of theirs, and the answer says which edge to believe for ever.
+		return Identity{}, fault.New(fault.Invalid, "behind a firewall that opens TLS (tls_inspection) only the edge's pin shows who gets the code: "+
+			"paste all of the invitation's line, with --ca sha256:…, or ask your provider for the pin")
 	}
 	i := Identity{Edge: edge, CAPin: e.CAPin}
 	if e.CAFile != "" {

@@ -268,7 +268,8 @@ func (l *lane) begin(ctx context.Context, link *controlclient.Link, way int, ser
 	if l.kind == tunnelv1.Lane_LANE_FAST {
 		h.work.used = l.want
 	}
-	l.logger.Info("link up", zap.String("lane", laneName(l.kind)), zap.String("transport", link.Info().Transport),
+	info := link.Info()
+	l.logger.Info("link up", zap.String("lane", laneName(l.kind)), zap.String("transport", info.Transport), zap.String("tls_opened_by", info.OpenedBy),
 		zap.Uint64("generation", link.Generation), zap.Duration("clock_offset", l.open.Clock.Offset()))
 	l.mu.Lock()
 	if l.renew && way == l.way {

@@ -1,8 +1,11 @@
 package connector
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
+	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
 )
 
@@ -21,6 +24,10 @@ type LinkStatus struct {
 	// RoundTripMS is how long the last round trip took, milliseconds.
 	RoundTripMS float64   `json:"roundTripMs,omitempty"`
 	Since       time.Time `json:"since"`
+	// Inside is true where the link was opened inside a WebSocket (tls_inspection); TLSOpenedBy then names who issued the certificate of
+	// the firewall that opens TLS on the way, and is absent where none does.
+	Inside      bool   `json:"inside,omitempty"`
+	TLSOpenedBy string `json:"tlsOpenedBy,omitempty"`
 
 	draining bool
 	trip     time.Duration
@@ -34,9 +41,11 @@ func (l *links) status() []LinkStatus {
 	out := make([]LinkStatus, 0, len(all))
 	for _, h := range all {
 		trip, up := h.trip()
+		info := h.Info()
 		out = append(out, LinkStatus{
-			Edge: l.edge, Lane: laneName(h.lane), Transport: h.Info().Transport, Up: up, Generation: h.Generation,
-			RoundTripMS: float64(trip.Microseconds()) / 1000, Since: h.since, draining: l.isDraining(h), trip: trip,
+			Edge: l.edge, Lane: laneName(h.lane), Transport: info.Transport, Up: up, Generation: h.Generation,
+			RoundTripMS: float64(trip.Microseconds()) / 1000, Since: h.since, Inside: info.Inside, TLSOpenedBy: info.OpenedBy,
+			draining: l.isDraining(h), trip: trip,
 		})
 	}
 	return out
@@ -77,7 +86,23 @@ func (l *links) explain() map[string]string {
 		if len(lane.serving) > 0 && lane.renew && lane.problem != "" {
 			out[laneName(lane.kind)] = "no link by the way that the configuration says now, those of before are kept: " + lane.problem
 		}
+		if len(lane.serving) > 0 {
+			if why := inspection(lane.serving[len(lane.serving)-1].Info()); why != "" {
+				out[laneName(lane.kind)] = strings.TrimPrefix(out[laneName(lane.kind)]+"; "+why, "; ")
+			}
+		}
 		lane.mu.Unlock()
 	}
 	return out
+}
+
+// inspection says of a link what there is to know of TLS that is opened on the way; empty where nobody asked for a word.
+func inspection(info tunnel.Info) string {
+	switch {
+	case info.OpenedBy != "":
+		return fmt.Sprintf("through a firewall that opens TLS (%q), inside a TLS that it cannot open", info.OpenedBy)
+	case info.Inside:
+		return "nothing opens TLS on the way, so that tls_inspection is not needed"
+	}
+	return ""
 }

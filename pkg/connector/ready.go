@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
@@ -110,11 +111,19 @@ func (c *Connector) Status() Status {
 	return s
 }
 
+// Way names the transport of the fast lane, and says so where a link goes through a firewall that opens TLS.
+func (s Status) Way() string {
+	if slices.ContainsFunc(s.Links, func(l LinkStatus) bool { return l.Up && l.TLSOpenedBy != "" }) {
+		return s.Protocol + ", TCP through a firewall that opens TLS"
+	}
+	return s.Protocol
+}
+
 // summary is one line for the service manager.
 func (s Status) summary() string {
 	switch s.Status {
 	case StatusReady:
-		return fmt.Sprintf("ready over %s", s.Protocol)
+		return fmt.Sprintf("ready over %s", s.Way())
 	case StatusNoRules:
 		return "linked, but there are no ingress rules: neither a file nor any from the edge"
 	case StatusOrigin:

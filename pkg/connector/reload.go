@@ -40,7 +40,7 @@ func (c *Connector) newReloader() *conf.Reloader[Config] {
 // reconfigure puts next in force as far as that goes while the connector runs; what can fail comes first.
 func (c *Connector) reconfigure(now, next Config, _ []string) (Config, error) {
 	moved := now
-	moved.Proxy, moved.ProxyPasswordFile, moved.CAFile = next.Proxy, next.ProxyPasswordFile, next.CAFile
+	moved.Proxy, moved.ProxyPasswordFile, moved.CAFile, moved.TLSInspection = next.Proxy, next.ProxyPasswordFile, next.CAFile, next.TLSInspection
 	moved.DrainTimeout = cmp.Or(next.DrainTimeout, now.DrainTimeout)
 	if moved.Validate() == nil { // else it needs the transport that next has, which waits
 		if err := c.links.follow(moved); err != nil {
@@ -66,7 +66,7 @@ func (c *Connector) reconfigure(now, next Config, _ []string) (Config, error) {
 func (c Config) way() []byte {
 	sum := sha256.New()
 	bare, password := c.Proxy.Apart()
-	fmt.Fprintf(sum, "%q %q %t", bare.String(), password, c.Proxy.Direct())
+	fmt.Fprintf(sum, "%q %q %t %t", bare.String(), password, c.Proxy.Direct(), c.TLSInspection)
 	for _, path := range []string{c.ProxyPasswordFile, c.CAFile} {
 		text, _ := os.ReadFile(path)
 		fmt.Fprintf(sum, " %q", text)
@@ -90,12 +90,13 @@ func (e *edges) follow(cfg Config) error {
 			return err
 		}
 	}
-	e.cfg.Proxy, e.cfg.ProxyPasswordFile, e.cfg.CAFile, e.cfg.DrainTimeout = cfg.Proxy, cfg.ProxyPasswordFile, cfg.CAFile, cfg.DrainTimeout
+	e.cfg.Proxy, e.cfg.ProxyPasswordFile, e.cfg.CAFile, e.cfg.TLSInspection = cfg.Proxy, cfg.ProxyPasswordFile, cfg.CAFile, cfg.TLSInspection
+	e.cfg.DrainTimeout = cfg.DrainTimeout
 	if bytes.Equal(way, e.way) {
 		return nil
 	}
 	e.way, e.own = way, own
-	e.logger.Info("links take another way out from now on", zap.Stringer("proxy", cfg.Proxy))
+	e.logger.Info("links take another way out from now on", zap.Stringer("proxy", cfg.Proxy), zap.Bool("tls_inspection", cfg.TLSInspection))
 	for s, target := range targets {
 		s.reroute(newDialers(e.cfg, target))
 	}

@@ -2,6 +2,7 @@ package connector
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sallyport-dev/sallyport/pkg/certs"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel/egress"
@@ -27,7 +29,8 @@ const (
 )
 
 // Target is where to dial for this identity, how to know the edge's certificate, and the way out of the building. A pin stays
-// the only thing that counts where enrolment set one: whoever holds a key of CAFile cannot pass for the edge.
+// the only thing that counts where enrolment set one: whoever holds a key of CAFile cannot pass for the edge. With TLSInspection
+// that is so without a pin too.
 func (c Config) Target(i Identity) (tunnel.Target, error) {
 	t, err := i.Target()
 	if err != nil {
@@ -37,7 +40,10 @@ func (c Config) Target(i Identity) (tunnel.Target, error) {
 	if err != nil {
 		return t, err
 	}
-	if roots != nil && i.CAPin == "" && i.CAPEM == "" {
+	switch {
+	case c.TLSInspection:
+		t.Outer = outer(i, t, roots)
+	case roots != nil && i.CAPin == "" && i.CAPEM == "":
 		t.TLS.RootCAs = roots
 	}
 	way, err := c.Egress()
@@ -55,6 +61,21 @@ func (c Config) Target(i Identity) (tunnel.Target, error) {
 		t.Known = c.remembered(t.URL.Hostname())
 	}
 	return t, nil
+}
+
+// outer judges what answers outside where a firewall may open TLS: the edge itself, in case nothing does, or whom the system and
+// CAFile trust.
+func outer(i Identity, t tunnel.Target, roots *x509.CertPool) *tls.Config {
+	if i.CAPin != "" {
+		return certs.EitherConfig(i.CAPin, t.URL.Hostname(), roots)
+	}
+	if i.CAPEM != "" {
+		if roots == nil {
+			roots = systemRoots()
+		}
+		roots.AppendCertsFromPEM([]byte(i.CAPEM))
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 }
 
 // Egress is the configured way out.
@@ -99,14 +120,19 @@ func (c Config) roots() (*x509.CertPool, error) {
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "ca_file: %v", err)
 	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
+	pool := systemRoots()
 	if !pool.AppendCertsFromPEM(text) {
 		return nil, fault.New(fault.Invalid, "ca_file: %s holds no PEM certificate", c.CAFile)
 	}
 	return pool, nil
+}
+
+func systemRoots() *x509.CertPool {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return x509.NewCertPool()
+	}
+	return pool
 }
 
 func readSmall(path string) ([]byte, error) {

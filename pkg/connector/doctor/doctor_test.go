@@ -247,10 +247,10 @@ func TestCertificateProblems(t *testing.T) {
 		e := startEdge(t, edgeOptions{issuer: "Fortress Inspection CA"})
 		pinned := visit(t, e)
 		pinned.CAPin = startEdge(t, edgeOptions{}).pin
-		expect(t, pinned, doctor.CheckCertificate, doctor.Problem, "Fortress Inspection CA", "exempt edge.localhost", "new invitation")
+		expect(t, pinned, doctor.CheckCertificate, doctor.Problem, "Fortress Inspection CA", "edge.localhost exempted", "tls_inspection: true", "new invitation")
 		system := visit(t, e)
 		system.CAPin = ""
-		expect(t, system, doctor.CheckCertificate, doctor.Problem, "Fortress Inspection CA", "exempt edge.localhost", "ca_file")
+		expect(t, system, doctor.CheckCertificate, doctor.Problem, "Fortress Inspection CA", "edge.localhost exempted", "tls_inspection: true", "ca_file")
 	})
 	t.Run("expired", func(t *testing.T) {
 		e := startEdge(t, edgeOptions{from: time.Now().Add(-9 * day), to: time.Now().Add(-day)})

@@ -105,6 +105,7 @@ func TestLinkAsTheRunningConnectorTellsIt(t *testing.T) {
 		"no link: the edge refused the link: revoked: this connector's enrolment was revoked; enrol it again": {"has revoked", "new invitation"},
 		"no link: the edge refused the link: refused: this connector is frozen; ask the operator":             {"frozen", "no copy of this machine"},
 		"no link: the peer is not the edge that this connector enrolled with":                                 {"not the edge", "opens TLS"},
+		"no link: the edge refused the link: refused: this edge does not know you":                            {"does not believe", "tls_inspection: true"},
 		"no link: dial 192.0.2.1:443: i/o timeout":                                                            {"i/o timeout", "checks above"},
 	} {
 		running(t, cfg, connector.Status{Status: connector.StatusNoLink, ConnectorID: own, Lanes: map[string]string{"fast": why}})

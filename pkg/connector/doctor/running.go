@@ -97,7 +97,7 @@ func (x *examination) checkLink(ctx context.Context) []Check {
 }
 
 func linked(s connector.Status) string {
-	text := fmt.Sprintf("up over %s, round trip %.1f ms", s.Protocol, s.RoundTripMS)
+	text := fmt.Sprintf("up over %s, round trip %.1f ms", s.Way(), s.RoundTripMS)
 	for _, why := range reasons(s) {
 		text += "; " + why
 	}
@@ -124,8 +124,12 @@ func (x *examination) noLink(s connector.Status) []Check {
 			"Make sure that no copy of this machine (a clone, a restored backup) runs; then ask your provider to lift the freeze.")
 	case strings.Contains(why, "not the edge that this connector enrolled with"):
 		return found(CheckLink, Problem, "what answers is not the edge that this machine enrolled with",
-			"A firewall that opens TLS stands in between, most likely: exempt "+x.host+" from inspection there.",
+			"A firewall that opens TLS stands in between, most likely: have "+x.host+" exempted from inspection there, or set tls_inspection: true.",
 			"If the provider has set the edge up anew, ask for a new invitation and enrol anew.")
+	case strings.Contains(why, "does not know you"):
+		return found(CheckLink, Problem, "the edge is reached and does not believe that this is the machine that was enrolled",
+			"If the clinic's firewall opens TLS and this machine trusts its CA, that is why: have "+x.host+" exempted from inspection there, or set tls_inspection: true.",
+			"Otherwise this enrolment is not the edge's: ask your provider for a new invitation and enrol anew.")
 	case s.Status == connector.StatusDraining:
 		return found(CheckLink, Problem, "the connector is stopping", "Ask again in half a minute.")
 	}

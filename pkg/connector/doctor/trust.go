@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/certs"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/wslink"
 )
 
 // maxSkew is how far this machine's clock may be off: certificates and logs bear that much.
@@ -23,6 +24,10 @@ type shown struct {
 	upstream string // what the proxy said of the edge
 	state    tls.ConnectionState
 	tlsError error
+	// Behind a firewall that opens TLS (tls_inspection): why nothing goes inside; and who issued what the firewall shows, empty where it
+	// does not open TLS after all.
+	insideError error
+	openedBy    string
 }
 
 // meet completes TLS on the connection without judging the certificate, and asks for a page that is not there, for the Date
@@ -32,9 +37,20 @@ func (x *examination) meet(ctx context.Context) []Check {
 	if x.conn == nil {
 		return nil
 	}
+	if x.target.Outer != nil {
+		inner, err := wslink.Inside(ctx, x.target, x.conn)
+		if err != nil {
+			x.seen.insideError = err
+			return nil
+		}
+		x.conn = inner
+	}
 	conn := tls.Client(x.conn, unjudged(x.target.ClientTLS("http/1.1")))
 	if x.seen.tlsError = conn.HandshakeContext(ctx); x.seen.tlsError != nil {
 		return nil
+	}
+	if inner, ok := x.conn.(*wslink.Inner); ok {
+		x.seen.openedBy = inner.OpenedBy(conn.ConnectionState())
 	}
 	x.seen.state, x.conn = conn.ConnectionState(), conn
 	deadline, _ := ctx.Deadline()
@@ -69,6 +85,8 @@ func (x *examination) noTLS() string {
 		return x.noTCP
 	case x.conn == nil:
 		return "there is no TCP connection to the edge"
+	case x.seen.insideError != nil:
+		return "there is no connection inside the TLS that a firewall opens"
 	}
 	return ""
 }
@@ -95,20 +113,37 @@ func (x *examination) checkClock(context.Context) []Check {
 
 // checkCertificate judges the edge's certificate as links do.
 func (x *examination) checkCertificate(context.Context) []Check {
+	if err := x.seen.insideError; err != nil {
+		return found(CheckCertificate, Problem, "tls_inspection is set, and no connection can be made inside: "+err.Error(),
+			"If the certificate outside is not trusted: name the CA of the firewall, as a PEM file, in ca_file.",
+			"If the answer is 404: ask your provider to update the edge. Any other answer is the firewall's: it has to let WebSockets to "+x.host+" pass.",
+			"Otherwise have "+x.host+" exempted from inspection; then tls_inspection is not needed.")
+	}
 	if why := x.noTLS(); why != "" {
 		return skipped(CheckCertificate, why)
 	}
 	if x.seen.tlsError != nil {
 		return found(CheckCertificate, Problem, "TCP connects, but TLS does not: "+x.seen.tlsError.Error(),
-			"A firewall that filters by name, or opens TLS, is the likeliest cause: exempt "+x.host+" from inspection there.",
+			"A firewall that filters by name, or opens TLS, is the likeliest cause: have "+x.host+" exempted from inspection there, or set tls_inspection: true.",
 			"Otherwise something else than an edge listens there: compare name and port with the invitation.")
 	}
 	leaf := x.seen.state.PeerCertificates[0]
 	err := x.verify(x.Now())
 	if err == nil {
-		return found(CheckCertificate, OK, fmt.Sprintf("trusted, issued by %s, until %s", issuer(leaf), day(leaf.NotAfter)))
+		return found(CheckCertificate, OK, fmt.Sprintf("trusted, issued by %s, until %s%s", issuer(leaf), day(leaf.NotAfter), x.inspected()))
 	}
 	return x.distrust(leaf, err)
+}
+
+// inspected says what is known of a firewall that opens TLS.
+func (x *examination) inspected() string {
+	switch {
+	case x.target.Outer == nil:
+		return ""
+	case x.seen.openedBy == "":
+		return "; nothing opens TLS on the way, so that tls_inspection is not needed"
+	}
+	return fmt.Sprintf("; seen inside, through a firewall that opens TLS (its certificates are issued by %.100q)", x.seen.openedBy)
 }
 
 // verify judges what was shown at a time.
@@ -137,7 +172,13 @@ func (x *examination) distrust(leaf *x509.Certificate, err error) []Check {
 			"Compare the edge's name with the invitation. If it is right, your provider has to put it into the certificate.")
 	}
 	detail := "the certificate is not trusted: it was issued by " + issuer(leaf)
-	inspecting := "If that is a firewall or virus scanner of the clinic, it opens TLS: exempt " + x.host + " from inspection there. The link is refused otherwise."
+	if x.target.Outer != nil {
+		return found(CheckCertificate, Problem, detail+", and it was shown inside the TLS that a firewall opens: somebody opens that one too, or the edge is another one",
+			"Nothing is sent to it. Ask whoever runs the firewall; the edge's name can only be exempted from what does this.",
+			"If the edge was set up anew, ask your provider for a new invitation and enrol anew.")
+	}
+	inspecting := "If that is a firewall or virus scanner of the clinic, it opens TLS: have " + x.host + " exempted from inspection there; " +
+		"or set tls_inspection: true, with ca_file naming its CA. The link is refused otherwise."
 	if x.identity.CAPin != "" {
 		return found(CheckCertificate, Problem, detail+", which is not what the enrolment pinned", inspecting,
 			"If that is your provider's own CA, it was replaced: ask for a new invitation and enrol anew.")

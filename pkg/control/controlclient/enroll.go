@@ -18,6 +18,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/wslink"
 )
 
 const (
@@ -55,7 +56,11 @@ func Enroll(ctx context.Context, target tunnel.Target, code string, key ed25519.
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return Enrolled{}, fault.New(fault.Unavailable, "the edge %s cannot be reached, or is not the one that the CA pin names", target.URL.Host).Because(err)
+		words := "the edge %s cannot be reached, or is not the one that the CA pin names"
+		if target.Outer != nil {
+			words = "inside the TLS that a firewall opens " + words
+		}
+		return Enrolled{}, fault.New(fault.Unavailable, words, target.URL.Host).Because(err)
 	}
 	defer func() { _ = response.Body.Close() }() // it was read to its end
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
@@ -109,32 +114,45 @@ func parseEnrolled(text []byte) (Enrolled, error) {
 	return Enrolled{Connector: id.Connector(answer.Connector), Tenant: tenant, Site: site, RootKey: root}, nil
 }
 
-// dialEdge resolves as links do, so that names under .localhost work.
+// dialEdge resolves as links do, so that names under .localhost work, and goes inside a TLS that a firewall opens as they do.
 func dialEdge(target tunnel.Target) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, _ string) (net.Conn, error) {
-		connect, address, err := target.Via()
+		socket, err := connect(ctx, target, network)
+		if err != nil || target.Outer == nil {
+			return socket, err
+		}
+		inner, err := wslink.Inside(ctx, target, socket)
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, socket.Close())
 		}
-		if connect != nil {
-			return connect(ctx, network, address)
-		}
-		host, port, err := target.HostPort()
-		if err != nil {
-			return nil, err
-		}
-		addrs, err := tunnel.Resolve(ctx, host)
-		if err != nil {
-			return nil, err
-		}
-		var errs []error
-		for _, addr := range addrs {
-			conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, network, netip.AddrPortFrom(addr, port).String())
-			if err == nil {
-				return conn, nil
-			}
-			errs = append(errs, err)
-		}
-		return nil, errors.Join(errs...)
+		return inner, nil
 	}
+}
+
+// connect opens a TCP connection to the edge's port.
+func connect(ctx context.Context, target tunnel.Target, network string) (net.Conn, error) {
+	via, address, err := target.Via()
+	if err != nil {
+		return nil, err
+	}
+	if via != nil {
+		return via(ctx, network, address)
+	}
+	host, port, err := target.HostPort()
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := tunnel.Resolve(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, addr := range addrs {
+		conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, network, netip.AddrPortFrom(addr, port).String())
+		if err == nil {
+			return conn, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
 }
