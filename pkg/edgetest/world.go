@@ -57,6 +57,8 @@ type Options struct {
 	OwnProgram bool
 	// NoConnector leaves the connector enrolled and not started.
 	NoConnector bool
+	// ConnectorToo is what a connector's configuration says besides, before it is enrolled.
+	ConnectorToo string
 	// Programs is the directory of edge and connector; "" builds those of this tree.
 	Programs string
 }
@@ -149,7 +151,7 @@ func (w *World) writeConnector(opt Options) {
 
 // configureConnector writes the configuration of a connector, which has its state in a directory of its name.
 func (w *World) configureConnector(name string) {
-	w.write(name+".yaml", fmt.Sprintf("state_dir: %s\ningress: %s\nloopback: 127.0.0.1:0\ndrain_timeout: %s\n", w.path(name), w.path("ingress.yaml"), cmp.Or(w.opt.Drain, 30*time.Second)))
+	w.write(name+".yaml", fmt.Sprintf("state_dir: %s\ningress: %s\nloopback: 127.0.0.1:0\ndrain_timeout: %s\n%s", w.path(name), w.path("ingress.yaml"), cmp.Or(w.opt.Drain, 30*time.Second), w.opt.ConnectorToo))
 }
 
 // Enroll pastes a fresh invitation, as the clinic's IT person does.
