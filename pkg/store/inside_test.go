@@ -191,16 +191,8 @@ func TestSpoolIsBounded(t *testing.T) {
 
 // One clinic has half of the spool at the most, and leaves room to every other; what was moved counts no more.
 func TestNoClinicFillsTheSpool(t *testing.T) {
-	sealer, err := secret.NewSealer(bytes.Repeat([]byte{1}, 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := Open(t.Context(), Config{Path: filepath.Join(t.TempDir(), "edge.db")}, sealer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
-	s, err := OpenSpool(t.Context(), filepath.Join(t.TempDir(), "spool"), sealer)
+	db := opened(t)
+	s, err := OpenSpool(t.Context(), filepath.Join(t.TempDir(), "spool"), db.sealer)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,19 +20,10 @@ import (
 // connection has failed.
 func TestNoPlaceIsSaidBeforeTheHandshake(t *testing.T) {
 	server, client := linktest.TLS(t)
-	socket, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = socket.Close() })
 	door := &tunnel.Door{Places: 1}
-	listener, err := quiclink.NewListener(socket, server, quiclink.Config{
+	socket, listener := listenAs(t, server, quiclink.Config{
 		Enter: func(remote net.Addr) (func(), bool) { return door.Enter(remote.String()) },
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = listener.Close() })
 	target := tunnel.Target{Address: socket.LocalAddr().String(), TLS: client}
 	dial := func() (tunnel.Link, error) { return (&quiclink.Dialer{}).Dial(t.Context(), target) }
 	free := func(when string) {
@@ -83,13 +74,8 @@ func (d deaf) ReadFrom(p []byte) (int, net.Addr, error) {
 // Whoever forges many addresses takes some places at the most: beyond those an address is to be proved before it costs one.
 func TestForgedAddressesDoNotShutTheDoor(t *testing.T) {
 	server, client := linktest.TLS(t)
-	socket, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = socket.Close() })
 	door, came := &tunnel.Door{}, atomic.Int64{}
-	listener, err := quiclink.NewListener(socket, server, quiclink.Config{
+	socket, _ := listenAs(t, server, quiclink.Config{
 		RetryAbove: 1000, // slower than that, nothing else makes them prove anything
 		Handshake:  time.Minute,
 		Enter: func(remote net.Addr) (func(), bool) {
@@ -97,10 +83,6 @@ func TestForgedAddressesDoNotShutTheDoor(t *testing.T) {
 			return door.Enter(remote.String())
 		},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = listener.Close() })
 	forged := client.Clone()
 	forged.NextProtos = []string{tunnel.ALPN}
 	ctx, stop := context.WithCancel(t.Context())

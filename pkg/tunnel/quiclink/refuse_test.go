@@ -74,16 +74,7 @@ func TestUnsolicitedDatagramsGetNoAnswer(t *testing.T) {
 // Above the rate, a new source must prove its address first; those who can, still get in.
 func TestDialThroughRetry(t *testing.T) {
 	server, client := linktest.TLS(t)
-	socket, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = socket.Close() })
-	listener, err := quiclink.NewListener(socket, server, quiclink.Config{RetryAbove: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = listener.Close() })
+	socket, _ := listenAs(t, server, quiclink.Config{RetryAbove: 1})
 	for range 5 {
 		link, err := (&quiclink.Dialer{}).Dial(t.Context(), tunnel.Target{Address: socket.LocalAddr().String(), TLS: client})
 		if err != nil {
@@ -95,12 +86,17 @@ func TestDialThroughRetry(t *testing.T) {
 
 func listen(t *testing.T, conf *tls.Config) (net.PacketConn, *quiclink.Listener) {
 	t.Helper()
+	return listenAs(t, conf, quiclink.Config{})
+}
+
+func listenAs(t *testing.T, server *tls.Config, conf quiclink.Config) (net.PacketConn, *quiclink.Listener) {
+	t.Helper()
 	socket, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = socket.Close() })
-	listener, err := quiclink.NewListener(socket, conf, quiclink.Config{})
+	listener, err := quiclink.NewListener(socket, server, conf)
 	if err != nil {
 		t.Fatal(err)
 	}
