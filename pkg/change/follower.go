@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 )
 
 // DefaultInterval is how often a follower looks when nobody kicks it. It is the part of "revocation within 5 s" that a
@@ -16,6 +17,8 @@ import (
 const DefaultInterval = 500 * time.Millisecond
 
 const (
+	// looksAtOnce and looksEach are how many kicks may cause a look at once and each second: hints that come without an end cost no more.
+	looksAtOnce, looksEach = 10, 100
 	// page is how many changes one read brings.
 	page = 1_000
 	// callLimit bounds one call of a subscriber and one read of the log: the others wait meanwhile, and they have 5 s.
@@ -127,6 +130,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	}
 	ticker := time.NewTicker(f.interval)
 	defer ticker.Stop()
+	kicks := rate.NewLimiter(looksEach, looksAtOnce)
 	for {
 		began := time.Now()
 		err := f.look(ctx)
@@ -145,6 +149,7 @@ func (f *Follower) Run(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		case <-f.kick:
+			_ = kicks.Wait(ctx) // its end is seen at the next look
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -278,6 +279,50 @@ func TestSilence(t *testing.T) {
 		check("back", 0, 0, false)
 		if err := stop(); err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+// looked counts how often the log is read; each look takes a millisecond.
+type looked struct {
+	memory
+	count atomic.Int64
+}
+
+func (l *looked) Since(ctx context.Context, version int64, limit int) ([]change.Change, error) {
+	<-time.After(time.Millisecond)
+	l.count.Add(1)
+	return l.memory.Since(ctx, version, limit)
+}
+
+// Whoever hints without an end, a database's user for one, makes nobody read without an end; one hint after a rest is acted on at once.
+func TestAFloodOfHints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, s := &looked{}, &seen{}
+		f := change.NewFollower(log, time.Minute, zap.NewNop())
+		f.Subscribe("test", nil, s.take)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- f.Run(ctx) }()
+		<-time.After(10 * time.Second)
+		log.add(change.Session, "ses_1")
+		f.Kick()
+		<-time.After(5 * time.Millisecond)
+		synctest.Wait()
+		if len(s.ids) != 1 {
+			t.Error("a hint after a rest had to wait")
+		}
+		log.count.Store(0)
+		for range 10_000 {
+			f.Kick()
+			<-time.After(100 * time.Microsecond)
+		}
+		if n := log.count.Load(); n > 120 {
+			t.Errorf("the log was read %d times in a second", n)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
 }
