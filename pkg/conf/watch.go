@@ -85,7 +85,9 @@ func read(name string) digest {
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	h := sha256.New()
-	if _, err := io.Copy(h, io.LimitReader(f, maxWatched)); err != nil {
+	// io.Copy's own buffer of 32 KiB, each time, would be most of what an idle connector allocates.
+	buffer := make([]byte, min(max(info.Size(), 512), 32<<10))
+	if _, err := io.CopyBuffer(h, io.LimitReader(f, maxWatched), buffer); err != nil {
 		return digest{}
 	}
 	return digest{sum: [sha256.Size]byte(h.Sum(nil)), size: info.Size()}

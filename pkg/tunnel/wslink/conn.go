@@ -19,8 +19,9 @@ import (
 const (
 	yamuxHeader = 12
 	yamuxData   = 0
+	yamuxWindow = 1
 	yamuxPing   = 2
-	yamuxSYN    = 1 // of the flags; on a ping it asks for an answer
+	yamuxSYN    = 1 // of the flags; it opens a stream, and on a ping it asks for an answer
 )
 
 // A peer asks for a round trip once in Config.Ping. yamux answers each from a goroutine that waits for its turn to write, so
@@ -33,8 +34,9 @@ const (
 // conn is what yamux reads from and writes to: the payload of binary WebSocket messages, as one stream of bytes.
 //
 // yamux writes the 12 bytes of a data frame's header and its payload in two calls. Sent as they come they would be two
-// messages and two TLS records per chunk; so a data header waits here for its payload. Only yamux's one sending
-// goroutine calls Write, and only its receiving one calls Read.
+// messages and two TLS records per chunk; so a data header waits here for its payload, and so does the frame that opens a stream
+// for whatever follows: whoever opens one writes on it. Only yamux's one sending goroutine calls Write, and only its receiving
+// one calls Read.
 type conn struct {
 	ws  *websocket.Conn
 	out *outlet
@@ -61,9 +63,13 @@ type conn struct {
 	small [64]byte // most messages of a quiet link
 	lent  *sync.Pool
 	buf   *[]byte // of lent; nil while nothing waits in it
-	// header is of a data frame and waits for the payload; pending says so.
-	header  [yamuxHeader]byte
-	pending bool
+	// pending waits for the write that follows: a frame that opens a stream, a header of data, or one behind the other; header is
+	// room for it. payload says that a header of data was the last that yamux wrote: what follows is no frame.
+	header  [2 * yamuxHeader]byte
+	pending []byte
+	payload bool
+	// opens is set while a stream is being opened that is to be written on.
+	opens atomic.Bool
 }
 
 var _ io.ReadWriteCloser = (*conn)(nil)
@@ -222,14 +228,12 @@ func (c *conn) Write(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	default:
 	}
-	if !c.pending && headerOfData(p) {
-		c.pending = true
-		return copy(c.header[:], p), nil
+	if c.waits(p) {
+		c.pending = append(c.pending, p...)
+		return len(p), nil
 	}
-	var header []byte
-	if c.pending {
-		header, c.pending = c.header[:], false
-	}
+	header := c.pending
+	c.pending = c.header[:0]
 	err := c.out.message(header, p)
 	if err != nil {
 		// Mostly because the peer has closed, and the reader is about to find its reason: see Link.sessionEnded.
@@ -239,6 +243,25 @@ func (c *conn) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// waits reports whether p is to wait for the write that follows it.
+func (c *conn) waits(p []byte) bool {
+	if c.payload {
+		c.payload = false
+		return false
+	}
+	room := len(c.pending) < cap(c.pending)
+	if headerOfData(p) {
+		c.payload = true
+		// Behind another frame only what is small: a message must not exceed what the peer takes.
+		return room && (len(c.pending) == 0 || binary.BigEndian.Uint32(p[8:]) <= recordData)
+	}
+	return room && opensStream(p) && c.opens.Load()
+}
+
+func opensStream(p []byte) bool {
+	return len(p) == yamuxHeader && p[1] == yamuxWindow && binary.BigEndian.Uint16(p[2:])&yamuxSYN != 0
 }
 
 func headerOfData(p []byte) bool {

@@ -80,6 +80,7 @@ func newLink(ws *websocket.Conn, out *outlet, socket net.Conn, state tls.Connect
 		ws: ws, out: out, take: l.take, done: l.ending.Done(), inside: make(chan struct{}, 1), began: time.Now(),
 		pings: rate.NewLimiter(pingsPerSecond, pingsAtOnce), broken: func(err error) { l.fail(closedError(err)) },
 	}
+	l.conn.pending = l.conn.header[:0]
 	if err := l.begin(); err != nil {
 		_ = socket.Close()
 		return nil, err

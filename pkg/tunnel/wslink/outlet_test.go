@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -33,6 +34,56 @@ func TestMessagesAreWhatTheLibraryReads(t *testing.T) {
 				if err := <-fault; err != nil {
 					t.Fatal(err)
 				}
+			}
+		})
+	}
+}
+
+// A stream opens in one message with what is first written on it, header and payload of data travel together, and no message is
+// larger than what the peer takes.
+func TestFramesTravelTogether(t *testing.T) {
+	frame := func(kind byte, flags uint16, length int) []byte {
+		h := make([]byte, yamuxHeader)
+		h[1] = kind
+		binary.BigEndian.PutUint16(h[2:], flags)
+		binary.BigEndian.PutUint32(h[8:], uint32(length))
+		return h
+	}
+	open, ping := frame(yamuxWindow, yamuxSYN, 1<<20), frame(yamuxPing, 0, 0)
+	small, large := make([]byte, yamuxHeader), make([]byte, maxChunk)
+	copy(small, open) // a payload that looks like a frame
+	for name, row := range map[string]struct {
+		opens  bool
+		writes [][]byte
+		want   []int // sizes of the messages
+	}{
+		"data":                        {false, [][]byte{frame(yamuxData, 0, len(small)), small, ping}, []int{24, 12}},
+		"a stream and data":           {true, [][]byte{open, frame(yamuxData, 0, len(small)), small}, []int{36}},
+		"a stream and much":           {true, [][]byte{open, frame(yamuxData, 0, len(large)), large}, []int{24, maxChunk}},
+		"two streams and another's":   {true, [][]byte{open, open, ping}, []int{36}},
+		"a stream nobody will use":    {false, [][]byte{open, ping}, []int{12, 12}},
+		"two streams and small bytes": {true, [][]byte{open, open, frame(yamuxData, 0, len(small)), small}, []int{36, 12}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			read := make(chan []byte, len(row.writes))
+			c := &conn{out: library(t, true, read), done: make(chan struct{})}
+			c.pending = c.header[:0]
+			c.opens.Store(row.opens)
+			for _, w := range row.writes {
+				if _, err := c.Write(w); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var got []byte
+			for i, size := range row.want {
+				message := <-read
+				if len(message) != size || len(message) > maxMessage {
+					t.Errorf("message %d has %d bytes, want %d", i, len(message), size)
+				}
+				got = append(got, message...)
+			}
+			if !bytes.Equal(got, bytes.Join(row.writes, nil)) {
+				t.Error("other bytes, or in another order")
 			}
 		})
 	}

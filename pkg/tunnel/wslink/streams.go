@@ -118,7 +118,9 @@ func (l *Link) Open(ctx context.Context) (tunnel.Stream, error) {
 		<-l.slots
 		return nil, err
 	}
+	l.conn.opens.Store(true)
 	y, err := l.session.OpenStream()
+	l.conn.opens.Store(false)
 	<-l.opening
 	if err != nil {
 		<-l.slots
