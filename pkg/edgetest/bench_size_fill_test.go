@@ -47,7 +47,7 @@ func (s *size) fill() {
 		if err := s.clinic(ctx, db, i); err != nil {
 			return err
 		}
-		for n := i; n < s.count; n += s.clinics {
+		for n := i; n < s.members; n += s.clinics {
 			if err := s.enrol(ctx, service, model, i, n); err != nil {
 				return err
 			}

@@ -5,6 +5,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -18,11 +19,13 @@ type Notifier struct {
 	every time.Duration
 	// quiet is set when another process speaks for the unit.
 	quiet atomic.Bool
+	// heard says that there is a service manager.
+	heard bool
 }
 
 // NewNotifier reads what the service manager set in the environment.
 func NewNotifier() *Notifier {
-	n := &Notifier{}
+	n := &Notifier{heard: os.Getenv("NOTIFY_SOCKET") != ""}
 	n.send = func(state string) {
 		if !n.quiet.Load() {
 			_, _ = daemon.SdNotify(false, state) // a manager that is gone is no fault of ours
@@ -52,6 +55,10 @@ const statusEvery = 2 * time.Second
 // Watch feeds the watchdog and keeps the status line current until ctx ends; it returns nil then. status is called each time
 // before the watchdog is fed: a process in which it hangs is restarted.
 func (n *Notifier) Watch(ctx context.Context, status func() string) error {
+	if !n.heard {
+		<-ctx.Done()
+		return nil
+	}
 	every := statusEvery
 	if n.every > 0 {
 		every = min(every, n.every)

@@ -45,11 +45,11 @@ func (b *bench) hop(ctx context.Context) error {
 
 // size is how much connectors and people cost a cluster.
 func (b *bench) size(ctx context.Context) error {
-	return b.goTest(ctx, "size", "three edges on one PostgreSQL, 50 clinics, 200 connectors with four links each, 2,000 sessions that come once, "+
-		"again, and for 5 requests, each over a connection of its own; memory and CPU of the edges; an edge killed and started again. pkg/cluster/DESIGN.md "+
-		"says what follows. SALLYPORT_BENCH_CONNECTORS=2000 is ten times that, and needs more than two cores",
+	return b.goTest(ctx, "size", "three edges on one PostgreSQL, 500 clinics, 2,000 connectors with four links each, 20,000 sessions that come once, an eighth "+
+		"again, and an eighth for 5 requests, each over a connection of its own; memory and CPU of the edges, and of the connectors' side (there); an edge killed and "+
+		"started again. pkg/cluster/DESIGN.md says what follows. SALLYPORT_BENCH_CONNECTORS=200 is a tenth of that",
 		[]string{
-			"all-linked-s", "CPU-µs/link-opened", "KiB/link", "CPU-µs/link/s", "files/edge", "KiB/session", "CPU-µs/first-visit", "CPU-µs/visit", "CPU-µs/request",
+			"all-linked-s", "opened/link", "CPU-µs/link-opened", "CPU-µs/link-opened-there", "KiB/link", "CPU-µs/link/s", "CPU-µs/link/s-there", "files/edge", "KiB/session", "CPU-µs/first-visit", "CPU-µs/visit", "CPU-µs/request",
 			"MiB/edge", "failed", "DB-CPU-µs/s", "DB-transactions/s", "WAL-B/s", "DB-transactions/first-visit", "DB-CPU-µs/request", "DB-transactions/request",
 			"WAL-B/request", "DB-B/request", "elsewhere-s", "CPU-µs/link-moved", "refilled-s",
 		}, "-bench", "Size", "-benchtime", "1x", "-timeout", "20m", "./pkg/edgetest")
