@@ -153,15 +153,23 @@ func (s *size) count(metric *regexp.Regexp, edges ...*edgetest.World) (total int
 // linked waits until edges have so many links, and returns how long that took.
 func (s *size) linked(links int, edges ...*edgetest.World) time.Duration {
 	s.b.Helper()
+	took, n := s.filled(links, edges...)
+	if n < links {
+		s.b.Fatalf("%d of %d links after %s", n, links, took.Round(time.Second))
+	}
+	return took
+}
+
+// filled waits until edges have so many links, but not for longer than sizeLimit, and returns how long it waited and how many they
+// have then.
+func (s *size) filled(links int, edges ...*edgetest.World) (took time.Duration, n int) {
+	s.b.Helper()
 	tick := time.NewTicker(sizeLook)
 	defer tick.Stop()
 	for began := time.Now(); ; <-tick.C {
-		n := s.links(edges...)
-		if n >= links {
-			return time.Since(began)
-		}
-		if time.Since(began) > sizeLimit {
-			s.b.Fatalf("%d of %d links after %s", n, links, time.Since(began).Round(time.Second))
+		n, took = s.links(edges...), time.Since(began)
+		if n >= links || took > sizeLimit {
+			return took, n
 		}
 	}
 }
@@ -236,7 +244,9 @@ func (s *size) lose(links int) {
 	lost.Edge.Start()
 	lost.Wait("the edge to answer", func() error { _, err := lost.Try("tenant", "list"); return err })
 	// Nine tenths of its share: which connectors are whose is chance.
-	s.linked(links*9/10/(len(left)+1), lost)
+	share := links / (len(left) + 1)
+	_, n := s.filled(share*9/10, lost)
 	s.report(time.Since(began).Seconds(), "refilled-s")
+	s.report(float64(n)/float64(share)*100, "refilled-%") // below 90 if it was not that much after all
 	s.edges = append(left, lost)
 }

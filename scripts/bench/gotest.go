@@ -51,7 +51,7 @@ func (b *bench) size(ctx context.Context) error {
 		[]string{
 			"all-linked-s", "opened/link", "CPU-µs/link-opened", "CPU-µs/link-opened-there", "KiB/link", "CPU-µs/link/s", "CPU-µs/link/s-there", "files/edge", "KiB/session", "CPU-µs/first-visit", "CPU-µs/visit", "CPU-µs/request",
 			"MiB/edge", "failed", "DB-CPU-µs/s", "DB-transactions/s", "WAL-B/s", "DB-transactions/first-visit", "DB-CPU-µs/request", "DB-transactions/request",
-			"WAL-B/request", "DB-B/request", "elsewhere-s", "CPU-µs/link-moved", "refilled-s",
+			"WAL-B/request", "DB-B/request", "elsewhere-s", "CPU-µs/link-moved", "refilled-s", "refilled-%",
 		}, "-bench", "Size", "-benchtime", "1x", "-timeout", "20m", "./pkg/edgetest")
 }
 
