@@ -120,7 +120,7 @@ func relayHead(t *testing.T, local Local, head wire.RequestHead) string {
 // What the door of an edge lets in of many clinics fits on one link to another edge, and so does what one clinic's people do not read of
 // their answers: a clinic that has all that it may have at work takes no other clinic's way. With a window of 96 MiB for all, 770
 // downloads that nobody went on reading held up every page of every clinic.
-func TestOneClinicTakesNoOthersWayBetweenEdges(t *testing.T) {
+func TestALinkBetweenEdgesHasRoomForAllClinics(t *testing.T) {
 	limits := guard.DefaultLimits()
 	if peerStreams < limits.InFlight || peerStreams < 4*limits.PerTenant {
 		t.Errorf("%d exchanges over one link, and an edge lets in %d, of one clinic %d", peerStreams, limits.InFlight, limits.PerTenant)

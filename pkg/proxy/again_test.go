@@ -27,15 +27,18 @@ func (deadLink) Open(context.Context) (tunnel.Stream, error) {
 
 // refusing is a link to somebody who answers everything with a code, once he has read so much of the request's body.
 func refusing(t *testing.T, code string, read int) tunnel.Link {
+	return served(t, handler(func(in *exchange.Incoming, out *exchange.Answer) {
+		_, _ = io.CopyN(io.Discard, in.Body, int64(read))
+		out.Abort(code, "")
+	}))
+}
+
+// served is a link whose exchanges h answers, until the test ends.
+func served(t *testing.T, h exchange.Handler) tunnel.Link {
 	near, far := exchangetest.Memory()
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
-	serving.Go(func() {
-		serve(ctx, far, handler(func(in *exchange.Incoming, out *exchange.Answer) {
-			_, _ = io.CopyN(io.Discard, in.Body, int64(read))
-			out.Abort(code, "")
-		}), &serving)
-	})
+	serving.Go(func() { serve(ctx, far, h, &serving) })
 	t.Cleanup(func() {
 		cancel()
 		_ = near.Close(tunnel.Reason{Code: tunnel.ReasonGoodbye})

@@ -7,34 +7,22 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/exchange"
-	"github.com/sallyport-dev/sallyport/pkg/exchange/exchangetest"
 	"github.com/sallyport-dev/sallyport/pkg/registry"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 	"github.com/sallyport-dev/sallyport/pkg/wire"
 )
 
 // dying is a link to an edge that dies once it has the request and so much of its body.
-func dying(t *testing.T, read int) tunnel.Link {
-	near, far := exchangetest.Memory()
-	ctx, cancel := context.WithCancel(context.Background())
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		serve(ctx, far, handler(func(in *exchange.Incoming, _ *exchange.Answer) {
-			_, _ = io.CopyN(io.Discard, in.Body, int64(read))
-			_ = near.Close(tunnel.Reason{Code: tunnel.ReasonLost})
-		}), &serving)
-	})
-	t.Cleanup(func() {
-		cancel()
-		_ = near.Close(tunnel.Reason{Code: tunnel.ReasonGoodbye})
-		serving.Wait()
-	})
-	return near
+func dying(t *testing.T, read int) (link tunnel.Link) {
+	link = served(t, handler(func(in *exchange.Incoming, _ *exchange.Answer) {
+		_, _ = io.CopyN(io.Discard, in.Body, int64(read))
+		_ = link.Close(tunnel.Reason{Code: tunnel.ReasonLost})
+	}))
+	return link
 }
 
 // noted passes exchanges on to the clinic, and notes whether they were marked as sent again.
@@ -45,25 +33,14 @@ type noted struct {
 
 // asks makes a link over which the connector answers what says, or serves if it says nothing.
 func (n *noted) asks(t *testing.T, w *way, says string) {
-	near, far := exchangetest.Memory()
-	n.Link = near
-	ctx, cancel := context.WithCancel(context.Background())
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		serve(ctx, far, whole(func(ctx context.Context, in *exchange.Incoming, out *exchange.Answer) {
-			n.again = append(n.again, in.Head.Again)
-			if says != "" {
-				out.Abort(says, "")
-				return
-			}
-			w.ingress.ServeExchange(ctx, in, out)
-		}), &serving)
-	})
-	t.Cleanup(func() {
-		cancel()
-		_ = near.Close(tunnel.Reason{Code: tunnel.ReasonGoodbye})
-		serving.Wait()
-	})
+	n.Link = served(t, whole(func(ctx context.Context, in *exchange.Incoming, out *exchange.Answer) {
+		n.again = append(n.again, in.Head.Again)
+		if says != "" {
+			out.Abort(says, "")
+			return
+		}
+		w.ingress.ServeExchange(ctx, in, out)
+	}))
 }
 
 type whole func(context.Context, *exchange.Incoming, *exchange.Answer)
