@@ -30,19 +30,7 @@ func insideMemory(t testing.TB) *linktest.Pair {
 	return insidePair(t, d, linktest.Listen(listener), tunnel.Target{Address: "memory:443"}, wire)
 }
 
-func insideTCP(t testing.TB) *linktest.Pair {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	wire := &sockets{Listener: l}
-	d := &wslink.Dialer{Connect: func(ctx context.Context, network, address string) (net.Conn, error) {
-		var nd net.Dialer
-		wire.dialed, err = nd.DialContext(ctx, network, address)
-		return wire.dialed, err
-	}}
-	return insidePair(t, d, wire, tunnel.Target{Address: l.Addr().String()}, wire)
-}
+func insideTCP(t testing.TB) *linktest.Pair { return onSockets(t, insidePair) }
 
 // insidePair makes a pair through a TLS that anybody could have opened: the certificate outside is another one.
 func insidePair(t testing.TB, d *wslink.Dialer, l net.Listener, target tunnel.Target, wire linktest.Wire) *linktest.Pair {

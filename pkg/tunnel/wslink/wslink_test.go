@@ -90,7 +90,11 @@ func unread(t *testing.T, from, to tunnel.Link) int {
 	return got
 }
 
-func overTCP(t testing.TB) *linktest.Pair {
+func overTCP(t testing.TB) *linktest.Pair { return onSockets(t, pair) }
+
+// onSockets makes a pair over TCP.
+func onSockets(t testing.TB, pair func(testing.TB, *wslink.Dialer, net.Listener, tunnel.Target, linktest.Wire) *linktest.Pair) *linktest.Pair {
+	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
