@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -25,6 +26,7 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/identity"
 	"github.com/sallyport-dev/sallyport/pkg/policy"
+	"github.com/sallyport-dev/sallyport/pkg/porttest"
 	"github.com/sallyport-dev/sallyport/pkg/registry"
 	"github.com/sallyport-dev/sallyport/pkg/secret"
 	"github.com/sallyport-dev/sallyport/pkg/session"
@@ -78,7 +80,7 @@ func nodesBy(t *testing.T, database string, clocks [2]func() time.Time, change f
 		if c.Store = database; !strings.Contains(database, ",") {
 			n.way, c.Store = pgtest.Through(t, database)
 		}
-		c.Cluster.Edge, c.Cluster.Listen = name, freeUDP(t)
+		c.Cluster.Edge, c.Cluster.Listen = name, fmt.Sprintf("127.0.0.1:%d", porttest.Free(t))
 		change(i, &c)
 		if i == 0 {
 			first = c
@@ -96,16 +98,6 @@ func nodesBy(t *testing.T, database string, clocks [2]func() time.Time, change f
 		}
 	}
 	return all[0], all[1]
-}
-
-func freeUDP(t *testing.T) string {
-	t.Helper()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	return c.LocalAddr().String()
 }
 
 func copyFile(from, to string) error {

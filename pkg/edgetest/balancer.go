@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/porttest"
 )
 
 // BalancerSource is the address that a Balancer comes from.
@@ -38,7 +40,7 @@ func StartBalancer(t testing.TB, edges ...Backend) (port int) {
 	if _, err := os.Stat(program); err != nil {
 		t.Skip("needs HAProxy: apt-get install haproxy")
 	}
-	port = freePort(t)
+	port = porttest.Free(t)
 	var conf strings.Builder
 	fmt.Fprintf(&conf, `global
   nbthread 1
@@ -82,5 +84,5 @@ backend edges
 // FreeAddress is one on this machine that is free for TCP.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	return fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	return fmt.Sprintf("127.0.0.1:%d", porttest.Free(t))
 }

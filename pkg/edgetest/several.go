@@ -3,6 +3,8 @@ package edgetest
 import (
 	"os"
 	"path/filepath"
+
+	"github.com/sallyport-dev/sallyport/pkg/porttest"
 )
 
 // AddEdge starts another edge on the store of the first (Options.Store): the same clinic, the same people, and no connector of its own.
@@ -10,7 +12,7 @@ import (
 func (w *World) AddEdge(name string) *World {
 	w.t.Helper()
 	other := &World{
-		t: w.t, Dir: filepath.Join(w.Dir, name), bin: w.bin, Port: freePort(w.t), Mail: w.Mail, Roots: w.Roots, Connector: w.Connector,
+		t: w.t, Dir: filepath.Join(w.Dir, name), bin: w.bin, Port: porttest.Free(w.t), Mail: w.Mail, Roots: w.Roots, Connector: w.Connector,
 		opt: w.opt, signIns: len(Doctors()) / 2, // others than at the first edge: codes are throttled for each
 	}
 	for _, file := range []string{"master.key", "ca/ca.pem", "ca/ca.key"} {

@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,6 +19,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sallyport-dev/sallyport/pkg/porttest"
 )
 
 // The one clinic that every World has.
@@ -84,7 +85,7 @@ func Start(t testing.TB, opt Options) *World {
 	if opt.Programs == "" {
 		opt.Programs = Programs(t)
 	}
-	w := &World{t: t, Dir: t.TempDir(), bin: opt.Programs, Port: freePort(t), Mail: StartSink(t), opt: opt}
+	w := &World{t: t, Dir: t.TempDir(), bin: opt.Programs, Port: porttest.Free(t), Mail: StartSink(t), opt: opt}
 	if opt.EdgeDir != nil {
 		opt.EdgeDir(w.path("edge"))
 	}
@@ -118,7 +119,7 @@ func Start(t testing.TB, opt Options) *World {
 func (w *World) writeEdge(opt Options, name string) {
 	several := ""
 	if opt.Store != "" {
-		several = fmt.Sprintf("store: %q\ncluster: {edge: %s, listen: 127.0.0.1:%d}\n", opt.Store, name, freePort(w.t))
+		several = fmt.Sprintf("store: %q\ncluster: {edge: %s, listen: 127.0.0.1:%d}\n", opt.Store, name, porttest.Free(w.t))
 		if !opt.Spread {
 			several += fmt.Sprintf("edges: [{url: \"https://%s:%d\"}]\n", edgeOwn, w.Port)
 		}
@@ -377,24 +378,4 @@ func Programs(t testing.TB) string {
 		t.Fatalf("go build: %v", err)
 	}
 	return dir
-}
-
-// freePort finds a port that is free for TCP and UDP; the edge keeps it over its restarts.
-func freePort(t testing.TB) int {
-	t.Helper()
-	for range 20 {
-		tcp, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := tcp.Addr().(*net.TCPAddr).Port
-		udp, err := net.ListenPacket("udp", tcp.Addr().String())
-		_ = tcp.Close()
-		if err == nil {
-			_ = udp.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free for both TCP and UDP")
-	return 0
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport-dev/sallyport/pkg/porttest"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel/egress"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel/linktest"
@@ -55,12 +56,7 @@ func start(t *testing.T, address, program string, args ...string) {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", porttest.Free(t))
 }
 
 // squid runs one that wants clinic/secret and allows CONNECT to every port but 1.
