@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"time"
@@ -136,17 +137,31 @@ func order(list []edgeAddress, enrolled, connector string) []string {
 	return out
 }
 
-// choose returns the edges to hold links to: the most preferred ones, those that were given up lately only where there are not
-// enough others, the one that was given up first before the later ones.
-func choose(candidates []string, givenUp map[string]time.Time, now time.Time) []string {
+// doubt is for how long an edge is passed over that gave no link. It stays for a while after that, so that it can grow.
+type doubt struct {
+	until time.Time
+	long  time.Duration // without the chance in until
+}
+
+// again is what becomes of a doubt when the edge gives no link. Connectors that gave an edge up together do not come back
+// together.
+func (d doubt) again(now time.Time) doubt {
+	d.long = min(max(2*d.long, passedOver), forgiven)
+	d.until = now.Add(d.long - rand.N(d.long/2))
+	return d
+}
+
+// choose returns the edges to hold links to: the most preferred ones, those that are in doubt only where there are not enough
+// others, the one whose doubt ends first before the later ones.
+func choose(candidates []string, givenUp map[string]doubt, now time.Time) []string {
 	sorted := slices.Clone(candidates)
-	since := func(url string) time.Time {
-		if at, ok := givenUp[url]; ok && now.Sub(at) <= forgiven {
-			return at
+	until := func(url string) time.Time {
+		if d := givenUp[url]; now.Before(d.until) {
+			return d.until
 		}
 		return time.Time{}
 	}
-	slices.SortStableFunc(sorted, func(a, b string) int { return since(a).Compare(since(b)) })
+	slices.SortStableFunc(sorted, func(a, b string) int { return until(a).Compare(until(b)) })
 	return sorted[:min(len(sorted), atOnce)]
 }
 

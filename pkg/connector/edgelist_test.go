@@ -89,23 +89,34 @@ func TestConnectorsSpreadByWeightAndKeepTheirOrder(t *testing.T) {
 
 func TestChoiceOfEdges(t *testing.T) {
 	now := time.Now()
-	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	in := func(d time.Duration) doubt { return doubt{until: now.Add(d)} }
 	for name, row := range map[string]struct {
 		candidates, want []string
-		givenUp          map[string]time.Time
+		givenUp          map[string]doubt
 	}{
 		"one":                        {candidates: []string{"a"}, want: []string{"a"}},
 		"two of three":               {candidates: []string{"a", "b", "c"}, want: []string{"a", "b"}},
-		"in place of a dead one":     {candidates: []string{"a", "b", "c"}, givenUp: map[string]time.Time{"a": ago(time.Minute)}, want: []string{"b", "c"}},
-		"dead ones if there is none": {candidates: []string{"a", "b"}, givenUp: map[string]time.Time{"a": now, "b": now}, want: []string{"a", "b"}},
-		"longest given up first": {
+		"in place of a dead one":     {candidates: []string{"a", "b", "c"}, givenUp: map[string]doubt{"a": in(time.Minute)}, want: []string{"b", "c"}},
+		"dead ones if there is none": {candidates: []string{"a", "b"}, givenUp: map[string]doubt{"a": in(1), "b": in(1)}, want: []string{"a", "b"}},
+		"least doubted first": {
 			candidates: []string{"a", "b", "c"}, want: []string{"b", "c"},
-			givenUp: map[string]time.Time{"a": now, "b": ago(2 * time.Minute), "c": ago(time.Minute)},
+			givenUp: map[string]doubt{"a": in(3 * time.Minute), "b": in(time.Minute), "c": in(2 * time.Minute)},
 		},
-		"forgiven after a while": {candidates: []string{"a", "b", "c"}, givenUp: map[string]time.Time{"a": ago(forgiven + 1)}, want: []string{"a", "b"}},
+		"forgiven after a while": {candidates: []string{"a", "b", "c"}, givenUp: map[string]doubt{"a": in(0)}, want: []string{"a", "b"}},
 	} {
 		if got := choose(row.candidates, row.givenUp, now); !slices.Equal(got, row.want) {
 			t.Errorf("%s: %v, want %v", name, got, row.want)
+		}
+	}
+}
+
+// An edge that is only busy is tried again within half a minute, one that stays silent less and less often, up to five minutes.
+func TestHowLongAnEdgeIsPassedOver(t *testing.T) {
+	now, d := time.Now(), doubt{}
+	for n, most := range []time.Duration{20, 40, 80, 160, 300, 300} {
+		d = d.again(now)
+		if wait := d.until.Sub(now); wait > most*time.Second || wait <= most*time.Second/2 {
+			t.Errorf("time %d: %s, want up to %d s", n+1, wait, most)
 		}
 	}
 }

@@ -22,8 +22,10 @@ const (
 	atOnce = 2
 	// patience is how long an edge may give no link before another one of the list takes its place, where there is one.
 	patience = 15 * time.Second
-	// forgiven is how long an edge that was given up is passed over.
-	forgiven = 5 * time.Minute
+	// passedOver is about how long an edge is passed over that gave no link, forgiven how long at the most: each time that it gives
+	// none again doubles it. An edge that a thousand connectors come to at once gives some of them none at first.
+	passedOver = 20 * time.Second
+	forgiven   = 5 * time.Minute
 	// settle is the least time between two changes of the list that are acted on: two edges that name only each other
 	// would have this connector run to and fro.
 	settle = 10 * time.Second
@@ -48,7 +50,7 @@ type edges struct {
 	next    []edgeAddress
 	due     time.Time // when next takes the place of list; zero: there is none
 	sets    []*set
-	givenUp map[string]time.Time
+	givenUp map[string]doubt
 	leaving bool
 }
 
@@ -64,7 +66,7 @@ type set struct {
 
 func newEdges(s shared) (*edges, error) {
 	e := &edges{
-		shared: s, waken: make(chan struct{}, 1), givenUp: map[string]time.Time{},
+		shared: s, waken: make(chan struct{}, 1), givenUp: map[string]doubt{},
 		up:     s.cfg.Metrics.Gauge("sallyport_link_up", "Links to edges that had a round trip in the last 10 s.", "lane", "transport"),
 		opened: s.cfg.Metrics.Gauge("sallyport_link_tls_opened", "Those of them that go through a firewall that opens TLS, inside a TLS that it cannot open.", "lane"),
 	}
@@ -154,7 +156,8 @@ func (e *edges) wake() {
 	}
 }
 
-// arrange starts what is chosen and not there, and retires what is there and not chosen once something chosen is up.
+// arrange starts what is chosen and not there, and retires what is there and not chosen once all that is chosen is up, but for what
+// gives no link.
 func (e *edges) arrange(now time.Time, spawn func(*set)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -165,7 +168,7 @@ func (e *edges) arrange(now time.Time, spawn func(*set)) {
 	candidates := order(e.list, e.identity.Edge, string(e.identity.Connector))
 	e.judge(now, len(candidates))
 	chosen := choose(candidates, e.givenUp, now)
-	up := false
+	up, coming := false, false
 	for _, url := range chosen {
 		s := e.find(url)
 		if s == nil {
@@ -175,9 +178,10 @@ func (e *edges) arrange(now time.Time, spawn func(*set)) {
 		}
 		_, _, fresh := s.fresh()
 		up = up || fresh
+		coming = coming || !fresh && now.Sub(s.alive) <= patience
 	}
 	for _, s := range slices.Clone(e.sets) {
-		if !s.retired && !slices.Contains(chosen, s.edge) && (up || now.Sub(s.alive) > patience) {
+		if !s.retired && !slices.Contains(chosen, s.edge) && (up && !coming || now.Sub(s.alive) > patience) {
 			s.retired = true
 			close(s.left)
 			e.logger.Info("leaving an edge for another one", zap.String("edge", s.edge))
@@ -187,15 +191,16 @@ func (e *edges) arrange(now time.Time, spawn func(*set)) {
 
 // judge notes which edges are alive, and gives up those that are not while there are others to try.
 func (e *edges) judge(now time.Time, candidates int) {
-	maps.DeleteFunc(e.givenUp, func(_ string, at time.Time) bool { return now.Sub(at) > forgiven })
+	maps.DeleteFunc(e.givenUp, func(_ string, d doubt) bool { return now.Sub(d.until) > forgiven })
 	for _, s := range e.sets {
 		if _, _, fresh := s.fresh(); fresh {
 			s.alive = now
 			delete(e.givenUp, s.edge)
 		} else if !s.retired && candidates > atOnce && now.Sub(s.alive) > patience {
-			if _, known := e.givenUp[s.edge]; !known {
-				e.logger.Warn("this edge gives no link: another one takes its place", zap.String("edge", s.edge))
-				e.givenUp[s.edge] = now
+			if d := e.givenUp[s.edge]; !now.Before(d.until) {
+				d = d.again(now)
+				e.logger.Warn("this edge gives no link: another one takes its place", zap.String("edge", s.edge), zap.Duration("for", d.until.Sub(now)))
+				e.givenUp[s.edge] = d
 			}
 		}
 	}
@@ -214,7 +219,7 @@ func (e *edges) start(url string, now time.Time, spawn func(*set)) *set {
 	target, err := e.targetOf(e.cfg, e.own, url)
 	if err != nil {
 		e.logger.Error("edge cannot be dialled", zap.String("edge", url), zap.Error(err))
-		e.givenUp[url] = now
+		e.givenUp[url] = doubt{until: now.Add(forgiven), long: forgiven}
 		return nil
 	}
 	s := &set{links: newLinks(&e.shared, url, target), alive: now, left: make(chan struct{})}

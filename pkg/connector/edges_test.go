@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"github.com/sallyport-dev/sallyport/pkg/connector"
 	"github.com/sallyport-dev/sallyport/pkg/exchange"
 	"github.com/sallyport-dev/sallyport/pkg/id"
@@ -190,6 +193,31 @@ func TestConnectorFollowsTheList(t *testing.T) {
 	a.server.RevokeSession("maple", "ses_1") // still heard there
 	if _, err := io.ReadAll(resp.Body); exchange.Code(err) != wire.CodeRevoked {
 		t.Errorf("what ran on the old edge: %v", err)
+	}
+}
+
+// A list names an edge that does not answer yet: the one that it lacks is not left for it, only once it does.
+func TestAnEdgeIsNotLeftForOneThatIsNotThere(t *testing.T) {
+	a := newEdge(t)
+	b, c := a.twin(t), a.twin(t)
+	core, logs := observer.New(zap.InfoLevel)
+	newClinic(t, a, connector.TransportWebSocket, func(cfg *connector.Config) { cfg.Logger = zap.New(core) })
+	a.members(t, 2)
+	list := listOf(b, c)
+	c.stop()
+	if err := a.server.SetEdges(list); err != nil {
+		t.Fatal(err)
+	}
+	b.members(t, 2)
+	leaving := func() []observer.LoggedEntry { return logs.FilterMessageSnippet("leaving an edge").All() }
+	c.eventually(t, "links that failed", func() bool { return logs.FilterMessageSnippet("no link").Len() > 5 || len(leaving()) > 0 })
+	a.answers(t)
+	c.start(true)
+	c.members(t, 2)
+	a.eventually(t, "the old edge left", func() bool { return len(leaving()) > 0 })
+	up := logs.Filter(func(e observer.LoggedEntry) bool { return e.Message == "link up" && e.ContextMap()["edge"] == c.url() })
+	if left := leaving()[0]; up.Len() == 0 || left.Time.Before(up.All()[0].Time) {
+		t.Errorf("left at %s, %d links to the new edge before", left.Time, up.Len())
 	}
 }
 

@@ -80,7 +80,7 @@ func TestLessWeightMovesAFew(t *testing.T) {
 func listening(t *testing.T) *edges {
 	return &edges{
 		shared: shared{cfg: Config{StateDir: t.TempDir()}, logger: zap.NewNop()},
-		waken:  make(chan struct{}, 1), givenUp: map[string]time.Time{},
+		waken:  make(chan struct{}, 1), givenUp: map[string]doubt{},
 	}
 }
 
@@ -125,7 +125,8 @@ func TestAListedEdgeIsTriedAgain(t *testing.T) {
 	e := listening(t)
 	now := time.Now()
 	e.list = []edgeAddress{{URL: "https://one.example", Weight: 1}, {URL: "https://two.example", Weight: 1}}
-	e.givenUp["https://two.example"], e.givenUp["https://three.example"] = now, now
+	later := doubt{until: now.Add(time.Minute)}
+	e.givenUp["https://two.example"], e.givenUp["https://three.example"] = later, later
 	e.learn(told("one", "two", "three"))
 	e.turn(now.Add(spread))
 	if _, still := e.givenUp["https://three.example"]; still || len(e.givenUp) != 1 {
