@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/id"
 	"github.com/sallyport-dev/sallyport/pkg/metric"
 	"github.com/sallyport-dev/sallyport/pkg/registry"
 )
@@ -52,7 +53,8 @@ type Heart struct {
 
 	// Run's goroutine alone has these. displaced is set while another process has this edge's name.
 	entered, displaced, failing bool
-	leveled                     time.Time // when the weight was changed last
+	leveled                     time.Time // when the weight or listed was changed last
+	listed                      []id.Edge // the other edges that take links
 
 	weight   atomic.Uint32
 	written  atomic.Int64 // when the last heartbeat was, nanoseconds after born; 0: never

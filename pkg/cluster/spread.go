@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sallyport-dev/sallyport/pkg/id"
 	tunnelv1 "github.com/sallyport-dev/sallyport/proto/tunnel/v1"
 )
 
@@ -87,13 +88,24 @@ func (h *Heart) Self() Peer {
 	return p
 }
 
-// level gives this edge less weight while it has more than its share of the connectors.
+// level gives this edge less weight while it has more than its share of the connectors. Those that have yet to act on a list with
+// other edges are no surplus.
 func (h *Heart) level(now time.Time) {
+	self, others := h.Self(), h.cfg.Members.Peers()
+	var listed []id.Edge
+	for _, p := range others {
+		if p.listed() {
+			listed = append(listed, p.ID)
+		}
+	}
+	slices.Sort(listed)
+	if !slices.Equal(listed, h.listed) {
+		h.listed, h.leveled = listed, now
+	}
 	if now.Sub(h.leveled) < evenEvery {
 		return
 	}
-	self := h.Self()
-	fair, ok := fairShare(self, h.cfg.Members.Peers())
+	fair, ok := fairShare(self, others)
 	if !ok {
 		return
 	}

@@ -91,3 +91,30 @@ func TestTheWeightTravelsWithTheHeartbeat(t *testing.T) {
 		}
 	})
 }
+
+// An edge comes that has no connectors yet: what the others have over their shares is on its way to it, and no surplus.
+func TestEdgesKeepTheirWeightWhileANewOneFillsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newTable()
+		all := []*node{start(t, store, "one"), start(t, store, "two"), start(t, store, "three")}
+		for _, n := range all {
+			for range 20 {
+				n.link(t, id.NewConnector(), 1)
+			}
+		}
+		<-time.After(3 * evenEvery)
+		all = append(all, start(t, store, "new"))
+		weight := func(want bool, after time.Duration) {
+			t.Helper()
+			<-time.After(after)
+			if p, _ := all[3].Peer("one"); p.Weight == DefaultWeight*unit != want {
+				t.Errorf("weight %d", p.Weight)
+			}
+		}
+		weight(true, evenEvery-BeatEvery)
+		weight(false, 4*BeatEvery) // they have had time, and did not go
+		for _, n := range all {
+			n.stop()
+		}
+	})
+}
