@@ -10,10 +10,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/sallyport-dev/sallyport/pkg/connector"
 	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/run"
 	"github.com/sallyport-dev/sallyport/pkg/service"
 )
 
@@ -25,6 +27,11 @@ const (
 )
 
 func main() {
+	if slices.Contains(os.Args, "run") { // before signals are caught; to any other command it does no harm
+		if err := run.Slack(); err != nil {
+			fmt.Fprintln(os.Stderr, "connector: running will cost more processor time:", err)
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := newRoot().ExecuteContext(ctx)
 	stop()

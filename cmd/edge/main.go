@@ -10,12 +10,19 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/sallyport-dev/sallyport/pkg/fault"
+	"github.com/sallyport-dev/sallyport/pkg/run"
 )
 
 func main() {
+	if slices.Contains(os.Args, "serve") { // before signals are caught; to any other command it does no harm
+		if err := run.Slack(); err != nil {
+			fmt.Fprintln(os.Stderr, "edge: serving will cost more processor time:", err)
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := newRoot().ExecuteContext(ctx)
 	stop()

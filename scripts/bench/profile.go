@@ -30,6 +30,9 @@ const (
 )
 
 func profiled(program func(context.Context) error) error {
+	if err := process.Slack(); err != nil { // before the profiler's timer, which would go on in the program begun anew
+		return err
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	file, err := os.Create(os.Getenv(profileEnv))

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package run
+
+// Slack does nothing here.
+func Slack() error { return nil }
