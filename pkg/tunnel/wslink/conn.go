@@ -21,7 +21,10 @@ const (
 	yamuxData   = 0
 	yamuxWindow = 1
 	yamuxPing   = 2
-	yamuxSYN    = 1 // of the flags; it opens a stream, and on a ping it asks for an answer
+	// The flags. SYN opens a stream, and on a ping it asks for an answer; FIN and RST end one.
+	yamuxSYN = 1
+	yamuxFIN = 4
+	yamuxRST = 8
 )
 
 // A peer asks for a round trip once in Config.Ping. yamux answers each from a goroutine that waits for its turn to write, so
@@ -44,6 +47,10 @@ type conn struct {
 	take func(n int) error
 	// broken is told once what failed; it must not block.
 	broken func(error)
+	// begun is told what frames have begun to come, before yamux has them, and closed that yamux has ended the session.
+	// Neither may block.
+	begun  func(begun)
+	closed func()
 	// done is closed when the link has ended. From then on yamux writes nothing: its "go away" would race the close frame
 	// and its reason.
 	done <-chan struct{}
@@ -183,8 +190,12 @@ func (c *conn) came(p []byte) error {
 	if err := c.take(len(p)); err != nil {
 		return err
 	}
-	if asked := c.frames.pings(p); asked > 0 && !c.pings.AllowN(time.Now(), asked) {
+	what := c.frames.follow(p)
+	if what.pings > 0 && !c.pings.AllowN(time.Now(), what.pings) {
 		return errPings
+	}
+	if what.streams > 0 || what.control > 0 {
+		c.begun(what)
 	}
 	return nil
 }
@@ -196,8 +207,15 @@ type frames struct {
 	skip   uint32 // of a data frame's payload
 }
 
-// pings returns how many pings that want an answer end in p.
-func (f *frames) pings(p []byte) (asked int) {
+// begun is what this side has to do for frames that begin to come.
+type begun struct {
+	pings   int   // that want an answer
+	streams int64 // that the peer opens
+	control int64 // bytes on the control stream; endless when its end is among them
+}
+
+// follow returns what begins in p.
+func (f *frames) follow(p []byte) (what begun) {
 	for len(p) > 0 {
 		if f.skip > 0 {
 			n := min(f.skip, uint32(len(p)))
@@ -210,16 +228,39 @@ func (f *frames) pings(p []byte) (asked int) {
 			break
 		}
 		f.have = 0
-		switch f.header[1] {
-		case yamuxData:
+		what.add(f.header)
+		if f.header[1] == yamuxData {
 			f.skip = binary.BigEndian.Uint32(f.header[8:])
-		case yamuxPing:
-			if binary.BigEndian.Uint16(f.header[2:])&yamuxSYN != 0 {
-				asked++
-			}
 		}
 	}
-	return asked
+	return what
+}
+
+// add counts a frame.
+func (b *begun) add(header [yamuxHeader]byte) {
+	flags, length := binary.BigEndian.Uint16(header[2:]), binary.BigEndian.Uint32(header[8:])
+	switch header[1] {
+	case yamuxPing:
+		if flags&yamuxSYN != 0 {
+			b.pings++
+		}
+		return
+	case yamuxWindow:
+		length = 0
+	case yamuxData:
+	default:
+		return
+	}
+	if flags&yamuxSYN != 0 {
+		b.streams++
+	}
+	if binary.BigEndian.Uint32(header[4:]) != controlStream {
+		return
+	}
+	b.control += int64(length)
+	if flags&(yamuxFIN|yamuxRST) != 0 {
+		b.control += endless
+	}
 }
 
 func (c *conn) Write(p []byte) (int, error) {
@@ -268,9 +309,12 @@ func headerOfData(p []byte) bool {
 	return len(p) == yamuxHeader && p[1] == yamuxData && binary.BigEndian.Uint32(p[8:]) > 0
 }
 
-// Close does nothing: yamux calls it from inside its own shutdown and then waits for its readers. The link closes the
+// Close closes nothing: yamux calls it from inside its own shutdown and then waits for its readers. The link closes the
 // connection, after it has tried to tell the peer why.
-func (c *conn) Close() error { return nil }
+func (c *conn) Close() error {
+	c.closed()
+	return nil
+}
 
 // leave makes yamux stop reading, once the message that it is in the middle of has come or a moment has passed.
 func (c *conn) leave() {

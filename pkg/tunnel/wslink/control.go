@@ -129,19 +129,29 @@ func (l *Link) sent() bool {
 	return !l.sending
 }
 
-// receiveControl acts on the peer's messages until the link ends.
-func (l *Link) receiveControl(r io.Reader) error {
-	var b [messageSize]byte
-	for {
-		if _, err := io.ReadFull(r, b[:]); err != nil {
-			return err
-		}
-		m := parseMessage(b)
-		switch m.kind {
-		case messageReset:
-			l.onReset(m.stream, tunnel.ResetCode(m.code))
-		case messageSeen:
-			l.onSeen(m.stream)
+// readControl acts on the messages that are due, and ends the link if there can be no more.
+func (l *Link) readControl() {
+	for l.notices.next(messageSize) {
+		if err := l.receiveControl(l.control); err != nil {
+			<-l.sessionOver()
+			l.fail(closedError(err))
+			return
 		}
 	}
+}
+
+// receiveControl acts on the peer's next message.
+func (l *Link) receiveControl(r io.Reader) error {
+	var b [messageSize]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return err
+	}
+	m := parseMessage(b)
+	switch m.kind {
+	case messageReset:
+		l.onReset(m.stream, tunnel.ResetCode(m.code))
+	case messageSeen:
+		l.onSeen(m.stream)
+	}
+	return nil
 }

@@ -2,26 +2,30 @@ package wslink
 
 import "testing"
 
-// TestFramesInPieces finds the pings between data that looks like pings, however the bytes are cut.
+// TestFramesInPieces finds pings, streams and what comes on the control stream between data that looks like pings, however the bytes
+// are cut.
 func TestFramesInPieces(t *testing.T) {
 	ping := []byte{0, yamuxPing, 0, yamuxSYN, 0, 0, 0, 0, 0, 0, 0, 7}
 	answer := []byte{0, yamuxPing, 0, 2, 0, 0, 0, 0, 0, 0, 0, 7}
 	update := []byte{0, 1, 0, 1, 0, 0, 0, 2, 0, 4, 0, 0}
 	data := append([]byte{0, yamuxData, 0, 0, 0, 0, 0, 2, 0, 0, 0, 36}, append(append(append([]byte{}, ping...), ping...), ping...)...)
+	control := append([]byte{0, yamuxData, 0, 0, 0, 0, 0, controlStream, 0, 0, 0, 36}, data[yamuxHeader:]...)
+	last := append([]byte{0, yamuxData, 0, yamuxFIN, 0, 0, 0, controlStream, 0, 0, 0, 9}, ping[:9]...)
 	var all []byte
-	for _, frame := range [][]byte{update, ping, data, answer, data, ping} {
+	for _, frame := range [][]byte{update, ping, data, answer, control, data, ping, last} {
 		all = append(all, frame...)
 	}
 	for size := 1; size <= len(all); size++ {
 		var f frames
-		asked := 0
+		var got begun
 		for rest := all; len(rest) > 0; {
 			n := min(size, len(rest))
-			asked += f.pings(rest[:n])
+			what := f.follow(rest[:n])
+			got.pings, got.streams, got.control = got.pings+what.pings, got.streams+what.streams, got.control+what.control
 			rest = rest[n:]
 		}
-		if asked != 2 {
-			t.Errorf("in pieces of %d: %d pings, want 2", size, asked)
+		if want := (begun{pings: 2, streams: 1, control: 36 + 9 + endless}); got != want {
+			t.Errorf("in pieces of %d: %+v, want %+v", size, got, want)
 		}
 	}
 }

@@ -49,6 +49,8 @@ type Link struct {
 	resets  map[uint32]tunnel.ResetCode
 	last    uint32
 	control *yamux.Stream
+	// arrivals are streams of the peer that yamux has or is about to have, notices bytes on the control stream.
+	arrivals, notices errand
 	// sending is set while a goroutine writes what is in the outbox.
 	sending bool
 	// over is set when the link has ended: streams takes no more, and no goroutine is begun.
@@ -79,13 +81,16 @@ func newLink(ws *websocket.Conn, out *outlet, socket net.Conn, state tls.Connect
 	l.conn = &conn{
 		ws: ws, out: out, take: l.take, done: l.ending.Done(), inside: make(chan struct{}, 1), began: time.Now(),
 		pings: rate.NewLimiter(pingsPerSecond, pingsAtOnce), broken: func(err error) { l.fail(closedError(err)) },
+		begun: l.begun, closed: func() { l.arrive(endless) },
 	}
 	l.conn.pending = l.conn.header[:0]
 	if err := l.begin(); err != nil {
 		_ = socket.Close()
 		return nil, err
 	}
-	l.during(func() { l.sessionEnded(l.acceptStreams()) })
+	if dialled {
+		l.during(l.openControl)
+	}
 	return l, nil
 }
 
@@ -93,8 +98,9 @@ func newLink(ws *websocket.Conn, out *outlet, socket net.Conn, state tls.Connect
 func (l *Link) begin() (err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.notices.busy, l.arrivals.busy = true, l.dialled // until there is a control stream
 	if l.dialled {
-		l.opening <- struct{}{} // until acceptStreams has opened the control stream, which must be the first
+		l.opening <- struct{}{} // until openControl has, whose stream must be the first
 		l.session, err = yamux.Client(l.conn, l.conf.yamux())
 	} else {
 		l.session, err = yamux.Server(l.conn, l.conf.yamux())

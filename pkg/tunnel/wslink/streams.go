@@ -23,12 +23,26 @@ func (l *Link) startControl(y *yamux.Stream) {
 		interrupt(y)
 	}
 	l.mu.Unlock()
-	l.during(func() {
-		err := l.receiveControl(y)
-		<-l.sessionOver()
-		l.fail(closedError(err))
-	})
+	l.during(l.readControl)
 	l.send()
+}
+
+// begun has done what frames that begin to come ask for. The reader calls it before yamux has them; whoever does it waits for that.
+func (l *Link) begun(what begun) {
+	if what.streams > 0 {
+		l.arrive(what.streams)
+	}
+	if what.control > 0 && l.notices.add(what.control) {
+		l.during(l.readControl)
+	}
+}
+
+// arrive has n streams of the peer taken. It never waits for Accept, so that resets find their streams: what waits is bounded by what may
+// be open. With endless it has all taken, and then what ended the session found.
+func (l *Link) arrive(n int64) {
+	if l.arrivals.add(n) {
+		l.during(l.takeArrivals)
+	}
 }
 
 // sessionOver is closed once the session's end has a cause: when a stream of yamux fails because the session did, what
@@ -42,40 +56,49 @@ func (l *Link) sessionOver() <-chan struct{} {
 	return over
 }
 
-// acceptStreams takes the peer's streams until the session ends. It never waits for Accept, so that resets find their
-// streams: what waits is bounded by what may be open.
-func (l *Link) acceptStreams() error {
-	if l.dialled {
-		y, err := l.session.OpenStream()
-		<-l.opening
-		if err != nil {
-			return err
+// openControl opens the control stream of the side that dialled, and then takes what has arrived meanwhile.
+func (l *Link) openControl() {
+	y, err := l.session.OpenStream()
+	<-l.opening
+	if err == nil && y.StreamID() != controlStream {
+		err = errControl
+	}
+	if err != nil {
+		l.sessionEnded(err)
+		return
+	}
+	l.startControl(y)
+	l.takeArrivals()
+}
+
+// takeArrivals takes the peer's streams that are due, and ends the link if there can be no more.
+func (l *Link) takeArrivals() {
+	for l.arrivals.next(1) {
+		if err := l.acceptStream(); err != nil {
+			l.sessionEnded(err)
+			return
 		}
+	}
+}
+
+func (l *Link) acceptStream() error {
+	y, err := l.session.AcceptStream()
+	if err != nil {
+		return err
+	}
+	switch {
+	case !l.dialled && l.last == 0:
 		if y.StreamID() != controlStream {
 			return errControl
 		}
+		l.last = controlStream
 		l.startControl(y)
+	case !l.hold.Stream():
+		return &tunnel.ClosedError{Reason: l.hold.Exceeded()}
+	default:
+		return l.admitStream(y)
 	}
-	for {
-		y, err := l.session.AcceptStream()
-		if err != nil {
-			return err
-		}
-		switch {
-		case !l.dialled && l.last == 0:
-			if y.StreamID() != controlStream {
-				return errControl
-			}
-			l.last = controlStream
-			l.startControl(y)
-		case !l.hold.Stream():
-			return &tunnel.ClosedError{Reason: l.hold.Exceeded()}
-		default:
-			if err := l.admitStream(y); err != nil {
-				return err
-			}
-		}
-	}
+	return nil
 }
 
 func (l *Link) admitStream(y *yamux.Stream) error {
