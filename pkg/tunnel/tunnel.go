@@ -62,6 +62,14 @@ type Stream interface {
 	SetWriteDeadline(t time.Time) error
 }
 
+// Rousing is a stream for whose bytes nobody has to wait with a stack of his own: it says when some come. Streams of some transports
+// are.
+type Rousing interface {
+	// Rouse has f called once, when Read has something to return, be it an error, or is about to; at once if it has now. Of several
+	// calls the last counts. f must not block. It reports false, and does nothing, if the stream cannot say.
+	Rouse(f func()) bool
+}
+
 // HeldBytes is what a link takes from its peer before Admit.
 const HeldBytes = 16 << 10
 

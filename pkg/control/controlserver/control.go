@@ -66,6 +66,22 @@ func (c *control) read() (*tunnelv1.Control, error) {
 // await returns when there is something to read, or an error that read returns then.
 func (c *control) await() { _, _ = c.reader.Peek(1) }
 
+// ahead reports whether a part of a message at least has been read already.
+func (c *control) ahead() bool { return c.reader.Buffered() > 0 }
+
+// rouse has f called once when there is something to read, as tunnel.Rousing does; false if the stream cannot.
+func (c *control) rouse(f func()) bool {
+	r, ok := c.stream.(tunnel.Rousing)
+	switch {
+	case !ok:
+		return false
+	case c.ahead() && r.Rouse(func() {}):
+		f()
+		return true
+	}
+	return r.Rouse(f)
+}
+
 // send writes a message now.
 func (c *control) send(m *tunnelv1.Control) error {
 	c.write.Lock()

@@ -30,6 +30,7 @@ type memLink struct {
 	incoming chan tunnel.Stream
 	secret   string
 	admitted bool
+	rouses   bool         // streams that the peer opens rouse who reads them
 	said     atomic.Int64 // writes of this end to the streams that it opened: a connector's is the control stream
 
 	mu      sync.Mutex
@@ -58,7 +59,11 @@ func (l *memLink) Open(context.Context) (tunnel.Stream, error) {
 		link.streams = append(link.streams, s.in, s.out)
 		link.mu.Unlock()
 	}
-	l.peer.incoming <- there
+	if l.peer.rouses {
+		l.peer.incoming <- &rousingStream{there, bufio.NewReader(there)}
+	} else {
+		l.peer.incoming <- there
+	}
 	here.said = &l.said
 	return here, nil
 }
@@ -124,6 +129,23 @@ func (s *memStream) Write(p []byte) (int, error) {
 func (s *memStream) Reset(tunnel.ResetCode) {
 	_ = s.in.Close()
 	_ = s.out.Close()
+}
+
+// rousingStream says when there is something to read.
+type rousingStream struct {
+	*memStream
+	ahead *bufio.Reader
+}
+
+func (s *rousingStream) Read(p []byte) (int, error) { return s.ahead.Read(p) }
+
+// Rouse implements tunnel.Rousing, for who calls neither it nor Read until f was called.
+func (s *rousingStream) Rouse(f func()) bool {
+	go func() {
+		_, _ = s.ahead.Peek(1)
+		f()
+	}()
+	return true
 }
 
 // shelf is an enroll.Store in memory.
@@ -219,6 +241,7 @@ type world struct {
 	ring     *token.Keyring
 	registry *registry.Registry
 	rules    *ruleShelf
+	rouses   bool // of the edge's ends of its links
 	server   *controlserver.Server
 	key      ed25519.PrivateKey
 }

@@ -27,17 +27,16 @@ const (
 	beatsEvery = 2
 )
 
-// serve runs the control stream of an admitted link until the link ends. While the link is idle two goroutines wait here, with
-// small stacks: whatever goes deeper is done apart.
+// serve runs the control stream of an admitted link until the link ends. While the link is idle one goroutine waits here, or two where
+// the control stream does not rouse who reads it, with small stacks: whatever goes deeper is done apart.
 func (s *Server) serve(ctx context.Context, a *admission) {
 	up := s.cfg.Now()
 	apart(func() { s.begin(ctx, a) })
-	var wg sync.WaitGroup
-	wg.Go(func() { s.receive(a) })
+	receiving := s.receive(a)
 	a.control.open()
 	s.takeStreams(ctx, a)
 	<-a.link.Done()
-	wg.Wait()
+	receiving.end()
 	s.end(a, up)
 }
 
@@ -74,17 +73,61 @@ func endOn(link tunnel.Link, err error) {
 	_ = link.Close(reason)
 }
 
-// receive handles the connector's messages until the control stream ends, which ends the link.
-func (s *Server) receive(a *admission) {
-	limiter := rate.NewLimiter(messagesPerSecond, messagesAtOnce)
-	for more := true; more; {
-		a.control.await()
-		apart(func() {
-			err := s.receiveOne(a, limiter)
-			endOn(a.link, err)
-			more = err == nil
-		})
+// receiving handles the connector's messages until the control stream ends, which ends the link.
+type receiving struct {
+	server  *Server
+	link    *admission
+	limiter *rate.Limiter
+
+	mu         sync.Mutex // guards over
+	over       bool       // no goroutine is begun any more
+	goroutines sync.WaitGroup
+}
+
+// receive begins to handle messages.
+func (s *Server) receive(a *admission) *receiving {
+	r := &receiving{server: s, link: a, limiter: rate.NewLimiter(messagesPerSecond, messagesAtOnce)}
+	if !a.control.rouse(r.roused) {
+		r.goroutines.Go(r.wait)
 	}
+	return r
+}
+
+// wait waits for messages.
+func (r *receiving) wait() {
+	for more := true; more; {
+		r.link.control.await()
+		apart(func() { more = r.one() })
+	}
+}
+
+// roused handles what came, in a goroutine that ends where there is no more.
+func (r *receiving) roused() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return
+	}
+	r.goroutines.Go(func() {
+		if r.one() {
+			r.link.control.rouse(r.roused)
+		}
+	})
+}
+
+// end waits for what is being handled; the link has ended.
+func (r *receiving) end() {
+	r.mu.Lock()
+	r.over = true
+	r.mu.Unlock()
+	r.goroutines.Wait()
+}
+
+// one handles one message, and reports whether there may be more.
+func (r *receiving) one() bool {
+	err := r.server.receiveOne(r.link, r.limiter)
+	endOn(r.link.link, err)
+	return err == nil
 }
 
 func (s *Server) receiveOne(a *admission, limiter *rate.Limiter) error {

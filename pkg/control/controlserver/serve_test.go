@@ -3,6 +3,7 @@ package controlserver_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -155,6 +156,7 @@ func TestUnsolicitedStreamsAreReset(t *testing.T) {
 func (w *world) admitted(t *testing.T) (*peer, <-chan error) {
 	t.Helper()
 	dialed, accepted := memPair()
+	accepted.rouses = w.rouses
 	served := w.serve(t.Context(), accepted)
 	if _, err := controlclient.Open(t.Context(), dialed, w.client()); err != nil {
 		t.Fatal(err)
@@ -191,26 +193,29 @@ func TestPeersThatMisbehaveLater(t *testing.T) {
 			_ = p.send(&tunnelv1.Control{Message: &tunnelv1.Control_Goodbye{Goodbye: &tunnelv1.Goodbye{Code: "goodbye"}}})
 		}, tunnel.ReasonGoodbye, time.Second},
 	} {
-		t.Run(row.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t)
-				p, served := w.admitted(t)
-				begun := time.Now()
-				go func() {
-					buf := make([]byte, 4096)
-					for {
-						if _, err := p.stream.Read(buf); err != nil {
-							return
+		for _, rouses := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, rouses %t", row.name, rouses), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t)
+					w.rouses = rouses
+					p, served := w.admitted(t)
+					begun := time.Now()
+					go func() {
+						buf := make([]byte, 4096)
+						for {
+							if _, err := p.stream.Read(buf); err != nil {
+								return
+							}
 						}
+					}()
+					go row.play(p)
+					<-served
+					if p.link.reason() != row.reason || time.Since(begun) > row.within {
+						t.Errorf("closed as %q after %v", p.link.reason(), time.Since(begun))
 					}
-				}()
-				go row.play(p)
-				<-served
-				if p.link.reason() != row.reason || time.Since(begun) > row.within {
-					t.Errorf("closed as %q after %v", p.link.reason(), time.Since(begun))
-				}
+				})
 			})
-		})
+		}
 	}
 }
 

@@ -104,10 +104,12 @@ func Idle(t testing.TB, listen MakeListener, links int) Held {
 			t.Fatalf("stream of link %d: %v", len(accepted)+1, err)
 		}
 		accepted = append(accepted, link)
-		waiting.Go(func() {
-			for buf := make([]byte, 1); err == nil; _, err = stream.Read(buf) {
-			}
-		})
+		if r, ok := stream.(tunnel.Rousing); !ok || !r.Rouse(func() {}) {
+			waiting.Go(func() {
+				for buf := make([]byte, 1); err == nil; _, err = stream.Read(buf) {
+				}
+			})
+		}
 		waiting.Go(func() { _, _ = link.Accept(context.Background()) })
 	}
 	<-up

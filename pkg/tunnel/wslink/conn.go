@@ -194,7 +194,7 @@ func (c *conn) came(p []byte) error {
 	if what.pings > 0 && !c.pings.AllowN(time.Now(), what.pings) {
 		return errPings
 	}
-	if what.streams > 0 || what.control > 0 {
+	if what.streams > 0 || what.control > 0 || what.first > 0 {
 		c.begun(what)
 	}
 	return nil
@@ -212,6 +212,7 @@ type begun struct {
 	pings   int   // that want an answer
 	streams int64 // that the peer opens
 	control int64 // bytes on the control stream; endless when its end is among them
+	first   int64 // the same on firstStream
 }
 
 // follow returns what begins in p.
@@ -254,12 +255,15 @@ func (b *begun) add(header [yamuxHeader]byte) {
 	if flags&yamuxSYN != 0 {
 		b.streams++
 	}
-	if binary.BigEndian.Uint32(header[4:]) != controlStream {
-		return
-	}
-	b.control += int64(length)
+	comes := int64(length)
 	if flags&(yamuxFIN|yamuxRST) != 0 {
-		b.control += endless
+		comes += endless
+	}
+	switch binary.BigEndian.Uint32(header[4:]) {
+	case controlStream:
+		b.control += comes
+	case firstStream:
+		b.first += comes
 	}
 }
 

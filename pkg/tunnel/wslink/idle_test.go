@@ -13,7 +13,7 @@ import (
 // What an idle link may hold at the edge. The heap is twice what it does, so that only a new buffer fails (see DESIGN.md of tunnel).
 const (
 	heapCeiling      = 60 << 10
-	goroutineCeiling = 4.5
+	goroutineCeiling = 3.5
 )
 
 func TestAnIdleLinkHoldsLittle(t *testing.T) {

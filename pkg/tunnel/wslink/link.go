@@ -51,6 +51,8 @@ type Link struct {
 	control *yamux.Stream
 	// arrivals are streams of the peer that yamux has or is about to have, notices bytes on the control stream.
 	arrivals, notices errand
+	// first rouses who reads firstStream.
+	first rouser
 	// sending is set while a goroutine writes what is in the outbox.
 	sending bool
 	// over is set when the link has ended: streams takes no more, and no goroutine is begun.
@@ -180,8 +182,18 @@ func (l *Link) take(n int) error {
 // Admit implements tunnel.Link.
 func (l *Link) Admit() {
 	l.hold.Admit()
+	l.shrink()
 	if l.conf.Admitted != nil {
 		l.conf.Admitted()
+	}
+}
+
+// shrink gives back what streams hold for bytes that have been read: admission says more than an idle link does ever after.
+func (l *Link) shrink() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.streams {
+		s.yamux.Shrink()
 	}
 }
 

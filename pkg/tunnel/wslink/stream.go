@@ -40,6 +40,9 @@ func (s *stream) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	n, err := s.yamux.Read(p)
+	if s.id == firstStream {
+		s.link.first.read(n)
+	}
 	if over := s.over(); over != nil {
 		return 0, over
 	}
@@ -114,6 +117,9 @@ func (s *stream) wake() {
 func (s *stream) interruptLocked() {
 	s.woken = true
 	interrupt(s.yamux)
+	if s.id == firstStream {
+		s.link.first.add(endless)
+	}
 }
 
 func (s *stream) wasReset() bool {

@@ -35,6 +35,9 @@ func (l *Link) begun(what begun) {
 	if what.control > 0 && l.notices.add(what.control) {
 		l.during(l.readControl)
 	}
+	if what.first > 0 {
+		l.first.add(what.first)
+	}
 }
 
 // arrive has n streams of the peer taken. It never waits for Accept, so that resets find their streams: what waits is bounded by what may
