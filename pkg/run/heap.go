@@ -12,7 +12,8 @@ import (
 // Heap makes garbage wait until the heap has least bytes, and from there on until it has doubled, which is Go's own rule for
 // every size. A process that serves a lot and holds little otherwise collects a few megabytes many times a second; one that
 // holds more than half of least is not given a byte more than Go would. While such a one does little, it gets a quarter of that: an
-// edge with a thousand idle connectors would hold them twice. It is for a whole process: main calls it, once. An
+// edge with a thousand idle connectors would hold them twice; and once it has done little for a while, what is free goes back to the
+// system. It is for a whole process: main calls it, once. An
 // operator's GOGC stands, and GOMEMLIMIT bounds it like everything else. stop leaves things as they then are.
 func Heap(least uint64) (stop func()) {
 	if os.Getenv("GOGC") != "" {
@@ -27,9 +28,60 @@ func Heap(least uint64) (stop func()) {
 type heap struct {
 	least   uint64
 	percent int
-	live    uint64    // after the last collection
-	last    time.Time // when that was
+	last    time.Time // when the last collection was
+	past    past
+	rest    rest
 	stopped atomic.Bool
+}
+
+// rest is how long a process has done little.
+type rest struct {
+	collections int // in a row that found it so
+	returned    time.Time
+}
+
+// What was needed while a heap was filled stays free beside it: Go keeps a tenth for the next need. That of a process at rest finds
+// room in the holes between what is alive, so that it does without. It costs one collection, and this is how rarely.
+const (
+	restCollections = 3
+	returnEvery     = 10 * time.Minute
+)
+
+// over reports whether what is free is to be returned now that a heap may grow by percent.
+func (r *rest) over(now time.Time, percent int) bool {
+	if percent != stillPercent {
+		r.collections = 0
+		return false
+	}
+	r.collections++
+	if r.collections < restCollections || !r.returned.IsZero() && now.Sub(r.returned) < returnEvery {
+		return false
+	}
+	r.returned = now
+	return true
+}
+
+// past remembers how many bytes were alive some seconds ago.
+type past struct{ older, newer mark }
+
+type mark struct {
+	at   time.Time
+	live uint64
+}
+
+// fillSpan is for how long a heap must have grown little until it is not being filled any more. From one collection to the next is too
+// short for it: what comes brings ten times as much garbage, so that little of what a collection looks at has come since the last.
+const fillSpan = 5 * time.Second
+
+// before returns how many bytes were alive one to two fillSpan ago, as far as that is known, and remembers those of now.
+func (p *past) before(now time.Time, live uint64) uint64 {
+	switch this := (mark{now, live}); {
+	case p.older.live == 0:
+		p.older, p.newer = this, this
+	case now.Sub(p.newer.at) >= fillSpan:
+		p.older, p.newer = p.newer, this
+	}
+	return p.older.live
 }
 
 // after adjusts after every collection: what is unreachable is cleaned up by the next one.
@@ -43,24 +95,29 @@ func (h *heap) after() {
 }
 
 // worthwhile is by how much the percentage must change: setting it stops the world for a moment.
-const worthwhile = 10
+const worthwhile = 5
 
 func (h *heap) adjust() {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
 	now := time.Now()
-	c := collection{live: max(live[0].Value.Uint64(), smallHeap), before: h.live, percent: h.percent, took: now.Sub(h.last)}
+	c := collection{live: max(live[0].Value.Uint64(), smallHeap), percent: h.percent, took: now.Sub(h.last)}
+	c.before = h.past.before(now, c.live)
 	percent := c.growth(h.least)
-	h.live, h.last = c.live, now
+	h.last = now
 	if change := percent - h.percent; change >= worthwhile || change <= -worthwhile || percent == 100 && change != 0 {
 		debug.SetGCPercent(percent)
 		h.percent = percent
+	}
+	if h.rest.over(now, percent) {
+		debug.FreeOSMemory() // collects, which after does not see: how soon it came says nothing
+		h.last = time.Now()
 	}
 }
 
 // collection is what one found.
 type collection struct {
-	live, before uint64        // bytes alive, now and after the one before; 0 is not known
+	live, before uint64        // bytes alive, now and some seconds ago; 0 is not known
 	percent      int           // by how many the heap could grow
 	took         time.Duration // since the one before
 }

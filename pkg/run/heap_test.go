@@ -39,7 +39,7 @@ func TestHeapFollowsWhatIsAlive(t *testing.T) {
 		t.Errorf("a small heap may grow by %d%%", got)
 	}
 	held := make([]byte, least)
-	if got := collected(t, least); got != 100 {
+	if got := collected(t, least); got > 100 {
 		t.Errorf("a large heap may grow by %d%%", got)
 	}
 	runtime.KeepAlive(held)
@@ -63,6 +63,19 @@ func collected(t *testing.T, least uint64) int {
 		}
 	}
 	return percent
+}
+
+// A heap that is filled slowly beside much garbage is seen to be: each collection finds it hardly larger than the last one did.
+func TestPastIsSomeSecondsOld(t *testing.T) {
+	var p past
+	begin := time.Now()
+	for after := time.Duration(0); after < 30*time.Second; after += 200 * time.Millisecond {
+		live := uint64(1000 + after.Milliseconds())
+		ago := live - p.before(begin.Add(after), live)
+		if least := uint64(min(after, fillSpan).Milliseconds()); ago < least || ago > uint64(2*fillSpan.Milliseconds()) {
+			t.Fatalf("after %v it is compared with that of %d ms ago", after, ago)
+		}
+	}
 }
 
 // A large heap is given less while its process does little or is being filled, and as much as ever when it works.
@@ -97,6 +110,34 @@ func TestIdleHeapHoldsLittleGarbage(t *testing.T) {
 		now := collection{live: c.live * mib, before: c.before * mib, percent: c.percent, took: c.took}
 		if got := now.growth(64 * mib); got != c.want {
 			t.Errorf("%d MiB after %d, by %d%% in %v: may grow by %d%%, want %d", c.live, c.before, c.percent, c.took, got, c.want)
+		}
+	}
+}
+
+// What is free goes back once a process has been at rest for some collections, and not again soon.
+func TestRestReturnsWhatIsFree(t *testing.T) {
+	var r rest
+	begin := time.Now()
+	for _, c := range []struct {
+		after   time.Duration
+		percent int
+		want    bool
+	}{
+		{0, stillPercent, false},
+		{4 * time.Second, stillPercent, false},
+		{8 * time.Second, quietPercent, false}, // it has worked
+		{12 * time.Second, stillPercent, false},
+		{16 * time.Second, stillPercent, false},
+		{20 * time.Second, stillPercent, true},
+		{24 * time.Second, stillPercent, false},
+		{28 * time.Second, 100, false},
+		{returnEvery, stillPercent, false},
+		{returnEvery + 4*time.Second, stillPercent, false},
+		{returnEvery + 8*time.Second, stillPercent, false},
+		{returnEvery + 20*time.Second, stillPercent, true},
+	} {
+		if got := r.over(begin.Add(c.after), c.percent); got != c.want {
+			t.Errorf("after %v, by %d%%: returned %t", c.after, c.percent, got)
 		}
 	}
 }
