@@ -38,11 +38,21 @@ func (s *Service) ListConnectors(ctx context.Context, t id.Tenant) ([]enroll.Con
 	if err != nil {
 		return nil, nil, err
 	}
-	links := map[id.Connector][]registry.Status{}
-	for _, l := range s.Links.Members(t) {
-		links[l.Connector] = append(links[l.Connector], l)
+	return connectors, byConnector(s.Links.Members(t)), nil
+}
+
+// byConnector divides links that are in the order of their connectors; it copies none.
+func byConnector(links []registry.Status) map[id.Connector][]registry.Status {
+	by := map[id.Connector][]registry.Status{}
+	for from := 0; from < len(links); {
+		to := from + 1
+		for to < len(links) && links[to].Connector == links[from].Connector {
+			to++
+		}
+		by[links[from].Connector] = links[from:to:to]
+		from = to
 	}
-	return connectors, links, nil
+	return by
 }
 
 // ThawConnector takes links of a frozen connector again, after the operator has seen to it that its key is in one place.

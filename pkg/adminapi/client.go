@@ -18,6 +18,9 @@ import (
 // callLimit bounds a call; the slowest wait for a mail server, which has 30 s unless mail.timeout says otherwise.
 const callLimit = 45 * time.Second
 
+// idleLimit is for how long a connection waits for the next call: who dials for every call leaves none at the edge.
+const idleLimit = 5 * time.Second
+
 // Dial returns a client of the edge whose socket is at path. Nothing is sent yet.
 func Dial(path string) adminv1connect.AdminServiceClient {
 	client := &http.Client{
@@ -26,6 +29,7 @@ func Dial(path string) adminv1connect.AdminServiceClient {
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return (&net.Dialer{}).DialContext(ctx, "unix", path)
 			},
+			IdleConnTimeout: idleLimit,
 		},
 	}
 	return adminv1connect.NewAdminServiceClient(client, "http://edge")

@@ -38,7 +38,13 @@ func (r *Registry) Members(tenant id.Tenant) []Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.cfg.Now()
-	var out []Status
+	size := 0
+	for where, s := range r.sites {
+		if tenant == "" || where.tenant == tenant {
+			size += len(s.members)
+		}
+	}
+	out := make([]Status, 0, size)
 	for where, s := range r.sites {
 		if tenant != "" && where.tenant != tenant {
 			continue
