@@ -246,17 +246,18 @@ func (s *Server) register(ctx context.Context, a *admission) error {
 	}
 	a.link.Admit()
 	a.control.admit()
-	if err := s.join(ctx, a); err != nil {
-		return err
-	}
+	// Before the link joins: from then on the registry may have it prove itself, which puts the watchdog off.
 	a.watchdog = time.AfterFunc(patience*s.cfg.Heartbeat, func() {
 		_ = a.link.Close(tunnel.Reason{Code: tunnel.ReasonTimeout, Message: "no heartbeat"})
 	})
-	if err := s.heartbeat(a, m.GetHeartbeat()); err != nil {
-		a.watchdog.Stop()
-		return err
+	err = s.join(ctx, a)
+	if err == nil {
+		err = s.heartbeat(a, m.GetHeartbeat())
 	}
-	return nil
+	if err != nil {
+		a.watchdog.Stop()
+	}
+	return err
 }
 
 func (s *Server) registered(a *admission) (*tunnelv1.Control, error) {

@@ -156,17 +156,22 @@ type shelf struct {
 	generation uint64
 	newest     string // instance
 	onNext     func()
+	onFound    func()
 	invites    map[string]enroll.Invite
 }
 
 func (s *shelf) Connector(_ context.Context, c id.Connector) (enroll.Connector, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	known, ok := s.connectors[c]
+	known.Newest = s.generation
+	hook := s.onFound
+	s.mu.Unlock()
+	if hook != nil {
+		hook()
+	}
 	if !ok {
 		return enroll.Connector{}, fault.New(fault.NotFound, "no such connector")
 	}
-	known.Newest = s.generation
 	return known, nil
 }
 

@@ -277,3 +277,40 @@ func TestABrokenLinkHasTheOthersProveThemselves(t *testing.T) {
 		}
 	})
 }
+
+// A process's link breaks off while another one of it has joined and is not served yet: that one proves the process all the same.
+func TestALinkThatIsJustJoiningProvesItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		old, _, ended, served := w.up(t, controlclient.Handlers{})
+		a, looked := &acceptor{}, 0
+		w.store.onFound = func() { // before it is admitted, and once it has joined
+			if looked++; looked != 2 {
+				return
+			}
+			_ = old.Close(tunnel.Reason{Code: tunnel.ReasonLost})
+			<-time.After(time.Second)
+			if a.probes.Load() == 0 {
+				t.Error("it has not been asked")
+			}
+		}
+		dialed, accepted := memPair()
+		servedToo := w.serve(t.Context(), accepted)
+		link, err := controlclient.Open(t.Context(), dialed, w.client())
+		if err != nil {
+			t.Fatal(err)
+		}
+		accepting, endedToo := make(chan struct{}), make(chan error, 1)
+		go func() { defer close(accepting); a.serve(t, link, link.Beat) }()
+		go func() { endedToo <- link.Serve(t.Context(), controlclient.Handlers{}) }()
+		<-time.After(2 * time.Second)
+		if w.registry.PickHere("maple", "main", "") == nil {
+			t.Error("it takes no exchanges")
+		}
+		_ = dialed.Close(tunnel.Reason{Code: tunnel.ReasonGoodbye})
+		for _, done := range []<-chan error{ended, served, endedToo, servedToo} {
+			<-done
+		}
+		<-accepting
+	})
+}
