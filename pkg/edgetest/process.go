@@ -52,6 +52,9 @@ func startProcess(t testing.TB, name string, args ...string) *Process {
 	p.Start()
 	t.Cleanup(func() {
 		p.Stop()
+		if strings.Contains("\n"+p.log.String(), "\npanic: ") { // it may have been started again, and the test have noticed nothing
+			t.Errorf("%s crashed", name)
+		}
 		if t.Failed() {
 			t.Logf("%s said:\n%s", name, tail(p.log.String(), 8<<10))
 		}

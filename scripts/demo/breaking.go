@@ -73,6 +73,7 @@ func (r *rig) breakEach(ctx context.Context) error {
 	if err := r.recorded(ctx, l); err != nil {
 		b.fault("%v", err)
 	}
+	b.bad = append(b.bad, r.crashes()...)
 	if len(b.bad) > 0 {
 		return fmt.Errorf("%s", strings.Join(b.bad, "\n      "))
 	}

@@ -135,6 +135,24 @@ func (s *supervisor) keep(p *process, log *os.File) {
 	}
 }
 
+// crashes says which processes ended as no signal and no request to stop ends one: they are running again, and what the load missed
+// may be little.
+func (s *supervisor) crashes() (all []string) {
+	for _, p := range s.order {
+		path := filepath.Join(s.logs, p.name+".log")
+		text, err := os.ReadFile(path)
+		if err != nil {
+			all = append(all, err.Error())
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+				all = append(all, fmt.Sprintf("%s crashed: %s (%s)", p.name, strings.TrimSpace(line), path))
+			}
+		}
+	}
+	return all
+}
+
 // reap takes leave of processes that have ended and were left to this one; those that it keeps it waits for elsewhere.
 func (s *supervisor) reap() {
 	for _, pid := range children(os.Getpid()) {
