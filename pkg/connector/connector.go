@@ -26,6 +26,8 @@ import (
 	"github.com/sallyport-dev/sallyport/pkg/run"
 	"github.com/sallyport-dev/sallyport/pkg/service"
 	"github.com/sallyport-dev/sallyport/pkg/token"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/fec"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/quiclink"
 )
 
 // ErrRevoked is in the chain of Run's error when the operator revoked this connector's enrolment. Dialling on would change
@@ -67,6 +69,9 @@ func New(cfg Config) (*Connector, error) {
 	rules, errRules := newRules(cfg, logger)
 	if err := errors.Join(errState, errRules); err != nil {
 		return nil, err
+	}
+	if cfg.QUIC == nil {
+		cfg.QUIC = &quiclink.Dialer{Config: quiclink.Config{Repairs: fec.NewMetrics(cfg.Metrics)}}
 	}
 	c := &Connector{
 		cfg: cfg, identity: identity, logger: logger, metrics: cfg.Metrics, notify: service.NewNotifier(), started: time.Now(), rules: rules,

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/pkg/guard"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/fec"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel/quiclink"
 )
 
@@ -94,7 +95,7 @@ func (e *Edge) listenQUIC() (*quiclink.Listener, error) {
 	if e.place.udp == nil {
 		return nil, nil
 	}
-	conf := quiclink.Config{ConnectionID: e.place.udp.Epoch().ConnectionID, Enter: e.doors.enterQUIC}
+	conf := quiclink.Config{ConnectionID: e.place.udp.Epoch().ConnectionID, Enter: e.doors.enterQUIC, Repairs: fec.NewMetrics(e.metrics)}
 	var browsers *tls.Config
 	if e.config.HTTP3 {
 		browsers = browserTLS(e.certs.TLSConfig(quiclink.ALPNHTTP3), e.config.Host)

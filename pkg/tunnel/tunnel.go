@@ -108,6 +108,27 @@ type Certified interface {
 	PeerCertificates() []*x509.Certificate
 }
 
+// Repaired is a link that can make packets good which the line loses.
+type Repaired interface {
+	// CanRepair says that this side takes repair packets.
+	CanRepair() bool
+	// Repair has it take them from now on, and send some while the line loses packets: the peer takes them, too.
+	Repair()
+}
+
+// CanRepair reports whether packets of link can be made good.
+func CanRepair(link Link) bool {
+	r, ok := link.(Repaired)
+	return ok && r.CanRepair()
+}
+
+// Repair has packets of link made good.
+func Repair(link Link) {
+	if r, ok := link.(Repaired); ok {
+		r.Repair()
+	}
+}
+
 // Path is what a link knows of the network under it.
 type Path struct {
 	// Latest is the newest round trip (on TCP the smoothed one), Least the smallest lately; 0 while unknown. The one minus

@@ -28,6 +28,8 @@ const (
 	FeatureOnce = "once"
 	// FeatureBeat: heartbeats go the way of exchanges, on streams of kind StreamBeat that the edge opens.
 	FeatureBeat = "beat"
+	// FeatureRepair, of a link over QUIC: packets that the line loses are made good from repair packets (package fec).
+	FeatureRepair = "repair"
 )
 
 // The first byte on every stream says what it carries. An unknown kind resets that stream, never the link.

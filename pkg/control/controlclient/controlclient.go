@@ -94,6 +94,8 @@ type Link struct {
 	cfg     Config
 	// beats says that heartbeats go the way of exchanges: both sides named wire.FeatureBeat.
 	beats bool
+	// repairs says that lost packets are made good: both sides named wire.FeatureRepair.
+	repairs bool
 	// origins is Handlers.Origins, once Serve has it.
 	origins atomic.Pointer[func() []*tunnelv1.OriginHealth]
 	// claimed is the peer's clock until it has proved to be the edge; then it sets cfg.Clock.
@@ -172,6 +174,9 @@ func (l *Link) open(ctx context.Context) error {
 		return err
 	}
 	l.Admit()
+	if l.repairs {
+		tunnel.Repair(l.Link)
+	}
 	l.control.admit()
 	// The first heartbeat tells the edge that exchanges are welcome; what it opens before would meet a held link.
 	if err := l.control.heartbeat(l.cfg.heartbeat(nil)); err != nil {
@@ -186,9 +191,18 @@ func (l *Link) hello(nonce []byte) error {
 	}
 	return l.control.send(&tunnelv1.Control{Message: &tunnelv1.Control_Hello{Hello: &tunnelv1.Hello{
 		Versions: []uint32{wire.Version}, Instance: l.cfg.Instance, Nonce: nonce, Connector: string(l.cfg.Connector),
-		Features: []string{wire.FeatureMoved, wire.FeatureProbe, wire.FeatureOnce, wire.FeatureBeat},
+		Features: features(l.Link),
 		Lane:     l.cfg.Lane, Generation: l.cfg.Generation, Software: l.cfg.Software,
 	}}})
+}
+
+// features names what this connector does on a link.
+func features(link tunnel.Link) []string {
+	names := []string{wire.FeatureMoved, wire.FeatureProbe, wire.FeatureOnce, wire.FeatureBeat}
+	if tunnel.CanRepair(link) {
+		names = append(names, wire.FeatureRepair)
+	}
+	return names
 }
 
 // register answers the edge's hello with the proof.
@@ -211,6 +225,7 @@ func (l *Link) register(exporter []byte) error {
 	l.Edge, l.Moved = h.GetInstance(), h.GetInstance() != "" && slices.Contains(h.GetFeatures(), wire.FeatureMoved)
 	l.BBR = slices.Contains(h.GetFeatures(), wire.FeatureBBR)
 	l.beats = slices.Contains(h.GetFeatures(), wire.FeatureBeat)
+	l.repairs = tunnel.CanRepair(l.Link) && slices.Contains(h.GetFeatures(), wire.FeatureRepair)
 	l.control.probed = slices.Contains(h.GetFeatures(), wire.FeatureProbe)
 	proof, err := token.SignLinkProof(l.cfg.Key, l.cfg.Connector, h.GetNonce(), exporter)
 	if err != nil {

@@ -186,6 +186,9 @@ func features(link tunnel.Link) []string {
 	if link.Info().Congestion == wire.FeatureBBR { // the kernel's name
 		names = append(names, wire.FeatureBBR)
 	}
+	if tunnel.CanRepair(link) {
+		names = append(names, wire.FeatureRepair)
+	}
 	return names
 }
 
@@ -245,6 +248,9 @@ func (s *Server) register(ctx context.Context, a *admission) error {
 		return errors.New("no heartbeat after registered")
 	}
 	a.link.Admit()
+	if tunnel.CanRepair(a.link) && slices.Contains(a.hello.GetFeatures(), wire.FeatureRepair) {
+		tunnel.Repair(a.link)
+	}
 	a.control.admit()
 	// Before the link joins: from then on the registry may have it prove itself, which puts the watchdog off.
 	a.watchdog = time.AfterFunc(patience*s.cfg.Heartbeat, func() {

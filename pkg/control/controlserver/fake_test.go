@@ -32,6 +32,9 @@ type memLink struct {
 	admitted bool
 	rouses   bool         // streams that the peer opens rouse who reads them
 	said     atomic.Int64 // writes of this end to the streams that it opened: a connector's is the control stream
+	// repairable says that this end takes repair packets, repaired that it was told that the other one does.
+	repairable bool
+	repaired   atomic.Bool
 
 	mu      sync.Mutex
 	streams []net.Conn
@@ -44,7 +47,10 @@ func memPair() (dialed, accepted *memLink) {
 	return dialed, accepted
 }
 
-var _ tunnel.Link = (*memLink)(nil)
+var (
+	_ tunnel.Link     = (*memLink)(nil)
+	_ tunnel.Repaired = (*memLink)(nil)
+)
 
 func (l *memLink) Open(context.Context) (tunnel.Stream, error) {
 	if err := l.Cause(); err != nil {
@@ -80,6 +86,10 @@ func (l *memLink) Accept(ctx context.Context) (tunnel.Stream, error) {
 }
 
 func (l *memLink) Admit() { l.admitted = true }
+
+func (l *memLink) CanRepair() bool { return l.repairable }
+
+func (l *memLink) Repair() { l.repaired.Store(true) }
 
 func (l *memLink) Export(label string, _ []byte, n int) ([]byte, error) {
 	out := []byte(label + l.secret + strings.Repeat("-", n))

@@ -10,6 +10,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/fec"
 )
 
 // Config holds the limits of links. The zero value has the defaults; both sides must agree on none of them.
@@ -46,6 +47,8 @@ type Config struct {
 	// link is admitted or the connection has ended, for browsers after the handshake; perhaps more than once. nil: always.
 	// Ignored by a dialer.
 	Enter func(remote net.Addr) (leave func(), ok bool)
+	// Repairs counts packets that are made good; nil: nobody does.
+	Repairs *fec.Metrics
 	// HTTP3, if set, lets a listener serve browsers on the same socket. Ignored by a dialer.
 	HTTP3 *HTTP3
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/fec"
 )
 
 // Dialer opens links over QUIC. Each dial has a UDP socket of its own, which is closed with the link; it accepts no
@@ -38,7 +39,8 @@ func (d *Dialer) dialAddress(ctx context.Context, target tunnel.Target, remote n
 	if err != nil {
 		return nil, fmt.Errorf("udp socket: %w", err)
 	}
-	transport := &quic.Transport{Conn: socket}
+	through, repairs := fec.Wrap(socket, conf.Repairs)
+	transport := &quic.Transport{Conn: through}
 	release := func() {
 		_ = transport.Close()
 		_ = socket.Close()
@@ -51,7 +53,7 @@ func (d *Dialer) dialAddress(ctx context.Context, target tunnel.Target, remote n
 		}
 		return nil, fmt.Errorf("dial %s: %w", remote, closedError(err))
 	}
-	return newLink(conn, conf, func() {}, release), nil
+	return newLink(conn, conf, repairs, func() {}, release), nil
 }
 
 func (d *Dialer) open(ctx context.Context, remote netip.AddrPort) (net.PacketConn, error) {

@@ -9,6 +9,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/fec"
 )
 
 const (
@@ -35,6 +36,8 @@ type Link struct {
 	began   time.Time
 	read    atomic.Int64
 	watcher *watcher
+	// repairs is its socket's; nil where packets are not repaired.
+	repairs *fec.Socket
 	// probing says that a probe waits to be sent.
 	probing atomic.Bool
 	// release frees what only this link uses; nil for a link that shares its listener's socket.
@@ -47,12 +50,13 @@ var (
 	_ tunnel.Link      = (*Link)(nil)
 	_ tunnel.Measured  = (*Link)(nil)
 	_ tunnel.Certified = (*Link)(nil)
+	_ tunnel.Repaired  = (*Link)(nil)
 )
 
 // newLink makes a link of a connection; entered is called when it is admitted.
-func newLink(conn *quic.Conn, conf Config, entered, release func()) *Link {
+func newLink(conn *quic.Conn, conf Config, repairs *fec.Socket, entered, release func()) *Link {
 	l := &Link{
-		conn: conn, conf: conf, release: release,
+		conn: conn, conf: conf, repairs: repairs, release: release,
 		first: make(chan *stream, tunnel.HeldStreams), unheld: make(chan struct{}), turn: make(chan struct{}, 1),
 		finished: make(chan struct{}), began: time.Now(),
 	}

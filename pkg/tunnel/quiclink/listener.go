@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/fec"
 )
 
 // Listener accepts links on one UDP socket, through one quic.Transport, and serves browsers there if it is told to: the
@@ -21,7 +22,8 @@ type Listener struct {
 	conf      Config
 	transport *quic.Transport
 	listener  *quic.Listener
-	browsers  *browsers // nil without HTTP/3
+	browsers  *browsers   // nil without HTTP/3
+	repairs   *fec.Socket // nil where packets are not repaired
 	closeOnce sync.Once
 	// unproved are the places that are held by connections whose address nobody has proved.
 	unproved atomic.Int64
@@ -47,8 +49,9 @@ func NewListener(socket net.PacketConn, tlsConf *tls.Config, conf Config) (*List
 		}
 	}
 	handshakes := rate.NewLimiter(rate.Limit(conf.RetryAbove), conf.RetryAbove)
-	l := &Listener{conf: conf, transport: &quic.Transport{
-		Conn:              socket,
+	conn, repairs := fec.Wrap(socket, conf.Repairs)
+	l := &Listener{conf: conf, repairs: repairs, transport: &quic.Transport{
+		Conn:              conn,
 		StatelessResetKey: (*quic.StatelessResetKey)(conf.StatelessResetKey),
 		TokenGeneratorKey: (*quic.TokenGeneratorKey)(conf.TokenKey),
 	}}
@@ -83,7 +86,7 @@ func (l *Listener) Accept(ctx context.Context) (tunnel.Link, error) {
 		leave := placeOf(conn)
 		switch protocol := conn.ConnectionState().TLS.NegotiatedProtocol; {
 		case protocol == l.conf.ALPN:
-			return newLink(conn, l.conf, leave, nil), nil
+			return newLink(conn, l.conf, l.repairs, leave, nil), nil
 		case protocol == ALPNHTTP3 && l.browsers != nil:
 			leave()
 			l.browsers.serve(conn)

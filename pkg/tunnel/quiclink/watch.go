@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/tunnel/fec"
 )
 
 // watcher ends a link when nothing has arrived for Config.silence; see there for why QUIC's own timer is not enough. A held
@@ -19,6 +20,9 @@ type watcher struct {
 	packets uint64
 	held    bool
 	stopped bool
+	// repaired is the peer to whom packets are repaired; nil before Repair.
+	repaired *fec.Peer
+	losses   losses
 }
 
 func watch(l *Link) *watcher {
@@ -35,6 +39,9 @@ func (w *watcher) stop() {
 	defer w.mu.Unlock()
 	w.stopped = true
 	w.timer.Stop()
+	if w.repaired != nil {
+		w.repaired.Close()
+	}
 }
 
 func (w *watcher) look() {
@@ -45,6 +52,9 @@ func (w *watcher) look() {
 	}
 	now, stats := time.Now(), w.link.conn.ConnectionStats()
 	next := w.listen(now, stats.PacketsReceived)
+	if w.repaired != nil {
+		w.protect(now, &stats)
+	}
 	if w.link.hold.Admitted() {
 		w.held = false
 	}
