@@ -103,6 +103,8 @@ func (l *Link) begin() (err error) {
 	l.notices.busy, l.arrivals.busy = true, l.dialled // until there is a control stream
 	if l.dialled {
 		l.opening <- struct{}{} // until openControl has, whose stream must be the first
+		// A connector takes a stream for each exchange, and has few links: there one goroutine stays for all.
+		l.arrivals.due = endless
 		l.session, err = yamux.Client(l.conn, l.conf.yamux())
 	} else {
 		l.session, err = yamux.Server(l.conn, l.conf.yamux())
