@@ -38,6 +38,8 @@ type Link struct {
 	watcher *watcher
 	// repairs is its socket's; nil where packets are not repaired.
 	repairs *fec.Socket
+	// together is for the streams that this side opens.
+	together together
 	// probing says that a probe waits to be sent.
 	probing atomic.Bool
 	// release frees what only this link uses; nil for a link that shares its listener's socket.

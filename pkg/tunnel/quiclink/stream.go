@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -21,6 +22,7 @@ type stream struct {
 	link     *Link
 	quic     *quic.Stream
 	incoming bool
+	begun    atomic.Bool // something was written
 
 	mu        sync.Mutex
 	readDone  bool
@@ -58,7 +60,13 @@ func (s *stream) Read(p []byte) (int, error) {
 
 // Write implements tunnel.Stream.
 func (s *stream) Write(p []byte) (int, error) {
-	n, err := s.quic.Write(p)
+	var n int
+	var err error
+	if first := !s.begun.Swap(true); first && !s.incoming && len(p) <= firstBytes {
+		n, err = s.link.together.write(s.quic, p)
+	} else {
+		n, err = s.quic.Write(p)
+	}
 	if err == nil {
 		return n, nil
 	}
