@@ -31,7 +31,8 @@ func TestFloods(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) { k.on(t).meanwhile(func() { c.f(k.on(t)) }) })
 	}
-	if after := k.w.Heap(k.w.Edge); after > before+(64<<20) {
+	// Garbage among it: what lived while the last collection ran may have as much beside it.
+	if after := k.w.Heap(k.w.Edge); after > before+(160<<20) {
 		t.Errorf("the heap grew from %d to %d bytes", before, after)
 	}
 }

@@ -175,13 +175,16 @@ func (w *world) older(t *testing.T) (*peer, <-chan error) {
 	return p, served
 }
 
-// beat sends heartbeats until the link ends, and reads what comes.
+// beat sends heartbeats, the first of them once one is due, until the link ends, and reads what comes.
 func (p *peer) beat() {
 	go func() {
-		for n := uint64(2); p.send(heartbeatMessage(n)) == nil; n++ {
+		for n := uint64(2); ; n++ {
 			select {
 			case <-time.After(3 * time.Second):
 			case <-p.link.Done():
+			}
+			if p.send(heartbeatMessage(n)) != nil {
+				return
 			}
 		}
 	}()

@@ -21,9 +21,16 @@ type losingSocket struct {
 	net.PacketConn
 	delay   time.Duration
 	repairs atomic.Int64 // repair packets that were sent
-	mu      sync.Mutex
-	rnd     *rand.Rand
-	lost    atomic.Bool // whether it loses any
+	lost    atomic.Bool  // whether it loses any
+
+	mu  sync.Mutex // guards all below
+	rnd *rand.Rand
+	way []sending // in their order: overtaking looks like loss
+}
+
+type sending struct {
+	packet []byte
+	to     net.Addr
 }
 
 func (l *losingSocket) WriteTo(p []byte, to net.Addr) (int, error) {
@@ -33,10 +40,19 @@ func (l *losingSocket) WriteTo(p []byte, to net.Addr) (int, error) {
 		l.repairs.Add(1)
 	}
 	if l.rnd.IntN(100) > 0 || !l.lost.Load() {
-		sent := append([]byte(nil), p...)
-		time.AfterFunc(l.delay, func() { _, _ = l.PacketConn.WriteTo(sent, to) })
+		l.way = append(l.way, sending{append([]byte(nil), p...), to})
+		time.AfterFunc(l.delay, l.arrive)
 	}
 	return len(p), nil
+}
+
+// arrive has the packet come that was sent first.
+func (l *losingSocket) arrive() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first := l.way[0]
+	l.way = l.way[1:]
+	_, _ = l.PacketConn.WriteTo(first.packet, first.to)
 }
 
 // losing is a link over such a line.
