@@ -20,6 +20,9 @@ const (
 	window = 100 * time.Millisecond
 	// Growth of the line's rate in a window: while nothing has queued yet, while nothing queues, and while much does.
 	startUp, upwards, downwards = 1.4, 1.01, 0.97
+	// patient is how many windows nothing has queued until the search upwards hastens, by hasten with each further one: what queued for a
+	// moment may have ended the first search far below what the line carries.
+	patient, hasten = 25, 0.01
 )
 
 // Loop is the control loop by which bulk yields: pure, so that it can be tested against a line that is a few lines of code.
@@ -34,7 +37,8 @@ type Loop struct {
 	idle time.Duration
 
 	line     float64
-	searched bool    // something has queued once: the search for the line's rate is over
+	searched bool    // something has queued once: the first search for the line's rate is over
+	calm     int     // windows since something has queued in which bulk used its rate
 	fast     float64 // exchanges' rate: rises at once, falls slowly
 
 	// One window of measuring.
@@ -119,12 +123,16 @@ func (l *Loop) searchLine(carried, slow float64) {
 		l.line = max(l.line, carried)
 		l.searched = l.searched || carried > 2*first
 	case l.queue > target:
-		l.searched = true
+		l.searched, l.calm = true, 0
 		l.line *= downwards
-	case l.queue > target/3 || !used:
+	case l.queue > target/3:
+		l.calm = 0
+	case !used:
 	case !l.searched:
 		l.line *= startUp
 	default:
-		l.line = max(l.line*upwards, carried)
+		l.calm++
+		by := upwards + hasten*float64(max(l.calm-patient, 0))
+		l.line = max(l.line*min(by, startUp), carried)
 	}
 }

@@ -121,3 +121,23 @@ func TestTheLineIsFoundAgainWhenItChanges(t *testing.T) {
 		t.Errorf("30 s after the line became faster bulk has %.2f of it", got/l.rate)
 	}
 }
+
+// Something queues for a moment, at the beginning, that is not the line's doing: bulk does not stay at what was found till then.
+func TestAMomentsDelayIsNotTheLine(t *testing.T) {
+	l := newLine(100)
+	l.run(300*time.Millisecond, l.rate*0.2, 3)
+	l.backlog = l.rate * 0.04
+	l.rate /= 50
+	l.run(200*time.Millisecond, l.rate*0.2, 3)
+	l.rate *= 50
+	l.backlog = 0
+	l.run(5*time.Second, l.rate*0.2, 3)
+	if got := l.run(time.Second, l.rate*0.2, 3); got < 0.6*0.8*l.rate {
+		t.Errorf("5 s later bulk has %.2f of the line", got/l.rate)
+	}
+	l.queued = nil
+	l.run(20*time.Second, l.rate*0.2, 3)
+	if worst := l.worst(0); worst > 2*target {
+		t.Errorf("%v queued beside bulk", worst)
+	}
+}
