@@ -101,6 +101,45 @@ func TestBadLine(t *testing.T) {
 	})
 }
 
+// TestTheLastWordIsAnAcknowledgement: whenever in a link's rest that comes, both sides know within ten seconds of it.
+func TestTheLastWordIsAnAcknowledgement(t *testing.T) {
+	for into := time.Duration(0); into < 3*time.Second; into += 100 * time.Millisecond {
+		linktest.Bubble(t, func(t *testing.T) {
+			p := linktest.Make(inMemory).Admitted(t)
+			said, err := p.Dialed.Open(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			say := func(s tunnel.Stream) {
+				if _, err := s.Write([]byte{1}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(time.Second)
+			say(said)
+			heard, err := p.Accepted.Accept(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			say(heard)
+			if _, err := io.ReadFull(said, make([]byte, 1)); err != nil { // what was read lets the link rest
+				t.Fatal(err)
+			}
+			time.Sleep(into)
+			say(said) // which is acknowledged, no more
+			time.Sleep(100 * time.Millisecond)
+			p.Wire.Kill(linktest.Dialer)
+			start := time.Now()
+			for _, end := range []tunnel.Link{p.Accepted, p.Dialed} {
+				<-end.Done()
+				if took := time.Since(start); took > 10*time.Second {
+					t.Errorf("%v after something was read a line went dead, and a side knew after %v", into, took)
+				}
+			}
+		})
+	}
+}
+
 // echoStreams sends back what comes on each stream, and tells its number, which is in its first eight bytes.
 func echoStreams(link tunnel.Link, accepted chan<- uint64) {
 	var all sync.WaitGroup

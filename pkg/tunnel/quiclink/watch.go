@@ -74,7 +74,8 @@ func (w *watcher) look() {
 
 // listen notes when the peer was heard last and tells when to look again. quic-go counts packets and does not say when they came.
 // When a stream was read is known, so that a link that rests is looked at seldom, and none is believed to live for longer than
-// watchEvery too much: neither one that sends nothing but acknowledgements, nor one that was to be heard by now.
+// watchEvery too much: not one that sends nothing but acknowledgements, not one whose last ones came early in a rest, and not one
+// that was to be heard by now.
 func (w *watcher) listen(now time.Time, packets uint64) (next time.Duration) {
 	since, came := w.looked, packets != w.packets
 	w.looked, w.packets = now, packets
@@ -82,7 +83,7 @@ func (w *watcher) listen(now time.Time, packets uint64) (next time.Duration) {
 	if read := w.link.lastRead(); came && read.After(since) {
 		w.heard = read
 	} else if came {
-		w.heard = now
+		w.heard = since.Add(min(now.Sub(since), watchEvery))
 		return watchEvery
 	}
 	calm := w.heard.Add(w.link.conf.silence() - 4*watchEvery).Sub(now)
