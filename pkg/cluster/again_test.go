@@ -52,6 +52,35 @@ func TestTheSameRunIsAskedOverAnotherEdge(t *testing.T) {
 	}
 }
 
+// An edge's process dies and its next one takes a connector that the first did not hold, and the database says so before there is a
+// link to it: what is sent on goes there, and never to the dead one.
+func TestTheNextProcessOfAnEdgeHoldsTheRun(t *testing.T) {
+	store := &memoryAuthority{}
+	east, dead, next := startEdgeNode(t, "east", store), startEdgeNode(t, "west", store), startEdgeNode(t, "west", store)
+	introduce(east, dead)
+	linked(t, east, dead)
+	h := of("west", "con_1", 7, 1)
+	east.members.seen(View{Edges: []Seen{{Peer: Peer{ID: "west", Address: next.peers.Addr().String(), Incarnation: 2}, Version: 1, Holdings: []Holding{h}}}})
+	if w := east.peers.Way(h); w.Link != nil {
+		t.Error("the link to the process before passes for a way to what the next one holds")
+	}
+	picked := make(chan *registry.Member, 1)
+	go func() {
+		m, err := east.forwarder.Pick(limited(t), "maple", "main", "ses_1")
+		if err != nil {
+			t.Error(err)
+		}
+		picked <- m
+	}()
+	connector(t, next, "con_1", 7, handler(hello))
+	h.Once, h.Edge = true, ""
+	next.members.hold([]Holding{h})
+	dead.stop()
+	if m := <-picked; m == nil || m.Generation != 7 || m.Again == nil {
+		t.Errorf("%+v", m)
+	}
+}
+
 // soon ends at once: what is there is found all the same.
 func soon(t *testing.T) context.Context {
 	ctx, cancel := context.WithCancel(t.Context())

@@ -24,10 +24,12 @@ func (m *Members) Linked(edge id.Edge, up bool) {
 	}
 }
 
-// Announce takes what a peer said of itself. The caller has made sure that it is that peer.
+// Announce takes what a peer said of itself. The caller has made sure that it is that peer. Who waits for Changed looks again even if
+// the database has told all of it before: that there is a way to what the peer holds is new (Peers.Way).
 func (m *Members) Announce(a Announcement) {
 	m.mu.Lock()
 	outdone := m.announced(a)
+	m.notify()
 	m.mu.Unlock()
 	m.newly(outdone)
 }
@@ -57,7 +59,6 @@ func (m *Members) announced(a Announcement) []Holding {
 	} else {
 		m.amend(o, a.Holdings)
 	}
-	m.notify()
 	return m.outdone(a.Holdings)
 }
 

@@ -196,23 +196,18 @@ type Way struct {
 	Once bool
 }
 
-// Way is the one to what a peer holds. While a process of the peer gives its place to another one there are two links: the new one is
-// right once it has said that it holds the run.
+// Way is the one to what a peer holds: the newest link whose process has said that it holds the run. While a process of the peer
+// gives its place to another one there are two links; and where one has died, what the next one holds may be read in the database
+// while the only link still leads to the dead.
 func (p *Peers) Way(h Holding) Way {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	to := p.dialled[h.Edge]
-	if len(to) == 0 {
-		return Way{}
-	}
-	chosen, said := to[0], Holding{}
-	for _, l := range slices.Backward(to) {
+	for _, l := range slices.Backward(p.dialled[h.Edge]) {
 		if run, ok := l.holds(h); ok {
-			chosen, said = l, run
-			break
+			return Way{Link: l.Link, Quiet: l.isQuiet(p.cfg.Now()), QuietRun: run.Quiet, Once: run.Once}
 		}
 	}
-	return Way{Link: chosen.Link, Quiet: chosen.isQuiet(p.cfg.Now()), QuietRun: said.Quiet, Once: said.Once}
+	return Way{}
 }
 
 // linked reports whether there is a link to the edge.
