@@ -3,6 +3,7 @@ package quiclink_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -61,44 +62,86 @@ func badLine(t testing.TB, seed uint64) *linktest.Pair {
 // once; and when nothing comes through any more both sides know within ten seconds, and no stream passes for whole.
 func TestBadLine(t *testing.T) {
 	linktest.Bubble(t, func(t *testing.T) {
-		p := linktest.Make(func(t testing.TB) *linktest.Pair { return badLine(t, 7) }).Admitted(t)
-		accepted := make(chan uint64, 200)
-		var all, echoing sync.WaitGroup
-		echoing.Go(func() { echoStreams(p.Dialed, accepted) })
-		for number := range uint64(40) {
-			all.Go(func() {
-				if n, err := numberedEcho(t, p.Accepted, number, 1+int(number)*2500, nil); err != nil {
-					t.Errorf("stream %d: %d bytes, %v", number, n, err)
-				}
-			})
-		}
-		all.Wait()
-
-		var begun sync.WaitGroup
-		const size = 1 << 20
-		for number := range uint64(20) {
-			begun.Add(1)
-			all.Go(func() {
-				if n, err := numberedEcho(t, p.Accepted, 1000+number, size, sync.OnceFunc(begun.Done)); err == nil && n != size {
-					t.Errorf("stream %d: %d bytes pass for whole", number, n)
-				}
-			})
-		}
-		begun.Wait()
-		start := time.Now()
-		p.Wire.Kill(linktest.Dialer)
-		for _, end := range []tunnel.Link{p.Accepted, p.Dialed} {
-			<-end.Done()
-			if took := time.Since(start); took > 10*time.Second {
-				t.Errorf("a side knew after %v", took)
-			}
-		}
-		all.Wait()
-		echoing.Wait()
-		if came := len(accepted); came != 60 {
-			t.Errorf("%d streams came for 60 that were opened", came)
+		// The order of what is sent is not ours, so that each run has other losses; and one link in many thousands loses all
+		// signs of life of 8.5 s (QUIC asks at intervals that double). Then a connector dials again. Two in a row are no chance.
+		if !onBadLine(t, 7) && !onBadLine(t, 8) {
+			t.Error("two links in a row did not live")
 		}
 	})
+}
+
+// onBadLine reports whether the link lived until the line went dead.
+func onBadLine(t *testing.T, seed uint64) (lived bool) {
+	p := linktest.Make(func(t testing.TB) *linktest.Pair { return badLine(t, seed) }).Admitted(t)
+	accepted := make(chan uint64, 200)
+	var all, echoing sync.WaitGroup
+	echoing.Go(func() { echoStreams(p.Dialed, accepted) })
+	for number := range uint64(40) {
+		all.Go(func() {
+			size := 1 + int(number)*2500
+			if n, err := numberedEcho(t, p.Accepted, number, size, func() {}); err == nil && n != size {
+				t.Errorf("stream %d: %d bytes of %d pass for whole", number, n, size)
+			} else if err != nil && !timedOut(p) {
+				t.Errorf("stream %d: %d bytes, %v", number, n, err)
+			}
+		})
+	}
+	all.Wait()
+
+	var begun sync.WaitGroup
+	const size = 1 << 20
+	for number := range uint64(20) {
+		begun.Add(1)
+		all.Go(func() {
+			if n, err := numberedEcho(t, p.Accepted, 1000+number, size, sync.OnceFunc(begun.Done)); err == nil && n != size {
+				t.Errorf("stream %d: %d bytes pass for whole", number, n)
+			}
+		})
+	}
+	begun.Wait()
+	lived = !timedOut(p)
+	start := time.Now()
+	p.Wire.Kill(linktest.Dialer)
+	for _, end := range []tunnel.Link{p.Accepted, p.Dialed} {
+		<-end.Done()
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("a side knew after %v", took)
+		}
+	}
+	all.Wait()
+	echoing.Wait()
+	if came := len(accepted); came > 60 || lived && came < 60 {
+		t.Errorf("%d streams came for 60 that were opened", came)
+	}
+	return lived
+}
+
+// timedOut reports whether a side has ended its link because it heard nothing.
+func timedOut(p *linktest.Pair) bool {
+	for _, end := range []tunnel.Link{p.Accepted, p.Dialed} {
+		var closed *tunnel.ClosedError
+		if errors.As(end.Cause(), &closed) && closed.Reason.Code == tunnel.ReasonTimeout {
+			return true
+		}
+	}
+	return false
+}
+
+// TestAQuietLinkLives: a link on which nothing is said any more stays, whenever in its rest the last packet came.
+func TestAQuietLinkLives(t *testing.T) {
+	for into := time.Duration(0); into < 3*time.Second; into += 100 * time.Millisecond {
+		linktest.Bubble(t, func(t *testing.T) {
+			p := linktest.Make(inMemory).Admitted(t)
+			acknowledged(t, p, into)
+			select {
+			case <-p.Dialed.Done():
+			case <-p.Accepted.Done():
+			case <-time.After(time.Minute):
+				return
+			}
+			t.Errorf("%v after something was read: %v, %v", into, p.Dialed.Cause(), p.Accepted.Cause())
+		})
+	}
 }
 
 // TestTheLastWordIsAnAcknowledgement: whenever in a link's rest that comes, both sides know within ten seconds of it.
@@ -106,27 +149,7 @@ func TestTheLastWordIsAnAcknowledgement(t *testing.T) {
 	for into := time.Duration(0); into < 3*time.Second; into += 100 * time.Millisecond {
 		linktest.Bubble(t, func(t *testing.T) {
 			p := linktest.Make(inMemory).Admitted(t)
-			said, err := p.Dialed.Open(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			say := func(s tunnel.Stream) {
-				if _, err := s.Write([]byte{1}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			time.Sleep(time.Second)
-			say(said)
-			heard, err := p.Accepted.Accept(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			say(heard)
-			if _, err := io.ReadFull(said, make([]byte, 1)); err != nil { // what was read lets the link rest
-				t.Fatal(err)
-			}
-			time.Sleep(into)
-			say(said) // which is acknowledged, no more
+			acknowledged(t, p, into)
 			time.Sleep(100 * time.Millisecond)
 			p.Wire.Kill(linktest.Dialer)
 			start := time.Now()
@@ -138,6 +161,31 @@ func TestTheLastWordIsAnAcknowledgement(t *testing.T) {
 			}
 		})
 	}
+}
+
+// acknowledged returns when a byte is on its way which the dialed side sent a time into the link's rest: it is acknowledged, no more.
+func acknowledged(t *testing.T, p *linktest.Pair, into time.Duration) {
+	said, err := p.Dialed.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	say := func(s tunnel.Stream) {
+		if _, err := s.Write([]byte{1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(time.Second)
+	say(said)
+	heard, err := p.Accepted.Accept(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	say(heard)
+	if _, err := io.ReadFull(said, make([]byte, 1)); err != nil { // what was read lets the link rest
+		t.Fatal(err)
+	}
+	time.Sleep(into)
+	say(said)
 }
 
 // echoStreams sends back what comes on each stream, and tells its number, which is in its first eight bytes.
@@ -162,9 +210,10 @@ func echoStreams(link tunnel.Link, accepted chan<- uint64) {
 	}
 }
 
-// numberedEcho sends size bytes that tell whose and where they are, and reads them back; begun, if set, is called when the
-// first have come.
+// numberedEcho sends size bytes that tell whose and where they are, and reads them back; begun is called, perhaps more than once, when
+// the first have come or none will.
 func numberedEcho(t *testing.T, link tunnel.Link, number uint64, size int, begun func()) (int, error) {
+	defer begun()
 	s, err := link.Open(context.Background())
 	if err != nil {
 		return 0, err
@@ -190,7 +239,7 @@ func numberedEcho(t *testing.T, link tunnel.Link, number uint64, size int, begun
 			}
 		}
 		got += n
-		if begun != nil && (n > 0 || err != nil) {
+		if n > 0 {
 			begun()
 		}
 		if err == io.EOF { //nolint:errorlint // an orderly end is io.EOF itself

@@ -75,7 +75,9 @@ func (w *watcher) look() {
 // listen notes when the peer was heard last and tells when to look again. quic-go counts packets and does not say when they came.
 // When a stream was read is known, so that a link that rests is looked at seldom, and none is believed to live for longer than
 // watchEvery too much: not one that sends nothing but acknowledgements, not one whose last ones came early in a rest, and not one
-// that was to be heard by now.
+// that was to be heard by now. So a peer may have been heard up to restEvery later than is noted. QUIC's keep-alive, which
+// goes by the packet itself, may then come too late, and the peer is asked here: once more at each of the last looks, of which a bad
+// line may lose some.
 func (w *watcher) listen(now time.Time, packets uint64) (next time.Duration) {
 	since, came := w.looked, packets != w.packets
 	w.looked, w.packets = now, packets
@@ -87,5 +89,8 @@ func (w *watcher) listen(now time.Time, packets uint64) (next time.Duration) {
 		return watchEvery
 	}
 	calm := w.heard.Add(w.link.conf.silence() - 4*watchEvery).Sub(now)
+	if calm <= 0 {
+		w.link.Probe()
+	}
 	return max(min(restEvery, calm), watchEvery)
 }
