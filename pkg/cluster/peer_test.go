@@ -25,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // edgeNode is one edge as far as others see it.
 type edgeNode struct {
@@ -307,7 +307,7 @@ func TestTheHopEndsWithEitherSide(t *testing.T) {
 	began := time.Now()
 	cancel()
 	<-ended
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("the connector learned of it after %s", took)
 	}
 	_ = resp.Body.Close()

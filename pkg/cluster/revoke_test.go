@@ -270,7 +270,7 @@ func TestWhatCannotBeRevoked(t *testing.T) {
 	}
 }
 
-// Over real links: asked at one edge with the store away, it is in force at the others within a second, also at one that is linked
+// Over real links: asked at one edge with the store away, it is in force at the others within five seconds, also at one that is linked
 // only later.
 func TestRevocationReachesTheOtherEdgesWithoutTheStore(t *testing.T) {
 	authority, store := &memoryAuthority{}, newTruth()
@@ -285,7 +285,7 @@ func TestRevocationReachesTheOtherEdgesWithoutTheStore(t *testing.T) {
 		t.Fatalf("%d, %v", peers, err)
 	}
 	hears(t, west, aSession)
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("it took %s", took)
 	}
 	north := startEdgeNode(t, "north", authority)

@@ -293,7 +293,7 @@ func startClinic(t testing.TB, e *testEdge, transport string, hurry func(*connec
 		cancel()
 		select {
 		case <-c.ended:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("the connector did not stop")
 		}
 	})
@@ -307,7 +307,7 @@ func (c *clinic) end(t testing.TB) error {
 	case err := <-c.ended:
 		c.ended <- err
 		return err
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the connector did not stop")
 		return nil
 	}
@@ -316,7 +316,7 @@ func (c *clinic) end(t testing.TB) error {
 // ready waits until /ready says so.
 func (c *clinic) ready(t testing.TB) connector.Status {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		status, code := c.get(t)
 		if code == http.StatusOK {
@@ -346,7 +346,7 @@ func (c *clinic) get(t testing.TB) (connector.Status, int) {
 // member waits for the connector's link at the edge.
 func (e *testEdge) member(t testing.TB) *registry.Member {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for time.Now().Before(deadline) {
 		if m, err := e.registry.Pick(t.Context(), "maple", "main", ""); err == nil {
 			return m
@@ -400,7 +400,7 @@ func (e *testEdge) mint(t testing.TB, c token.Claims) string {
 // fetch runs one exchange to its end.
 func fetch(t testing.TB, m *registry.Member, h wire.RequestHead) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	resp, err := exchange.Do(ctx, m, &exchange.Request{Head: h})
 	if err != nil {

@@ -7,8 +7,9 @@ import (
 
 // What tests wait for in place of the usual times.
 const (
-	testQuiet  = 300 * time.Millisecond
-	TestLinger = 100 * time.Millisecond
+	testQuiet = 300 * time.Millisecond
+	// TestLinger must be longer than an edge on a busy machine takes from picking a link to opening a stream on it.
+	TestLinger = time.Second
 )
 
 // Hurry gives links up after testQuiet of low load, and TestLinger without work, and takes the path to an edge on this machine

@@ -12,7 +12,7 @@ import (
 // members waits until the edge has want links of the connector.
 func (e *testEdge) members(t testing.TB, want int) []registry.Status {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		all := e.registry.Members("maple")
 		if len(all) == want {
@@ -46,7 +46,7 @@ func TestOneLinkALane(t *testing.T) {
 				}
 			}
 			s := c.ready(t)
-			for deadline := time.Now().Add(10 * time.Second); len(s.Links) != 2 && time.Now().Before(deadline); s = c.ready(t) {
+			for deadline := time.Now().Add(time.Minute); len(s.Links) != 2 && time.Now().Before(deadline); s = c.ready(t) {
 				<-time.After(10 * time.Millisecond) // the edge knew first
 			}
 			if len(s.Links) != 2 || s.Protocol != fast {

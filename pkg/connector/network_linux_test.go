@@ -55,7 +55,7 @@ func TestKernelTellsOfLinksAndAddresses(t *testing.T) {
 		<-ready
 		select {
 		case <-changed:
-		case <-time.After(5 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Errorf("nothing told of ip %v", args)
 		}
 	}

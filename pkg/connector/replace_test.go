@@ -53,9 +53,9 @@ func newLoad(t testing.TB, e *testEdge) *load {
 func (l *load) more(t testing.TB, n int64) {
 	t.Helper()
 	until := l.n.Load() + n
-	for deadline := time.Now().Add(20 * time.Second); l.n.Load() < until; <-time.After(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); l.n.Load() < until; <-time.After(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d exchanges in 20 s, want %d", l.n.Load()-until+n, n)
+			t.Fatalf("%d exchanges in a minute, want %d", l.n.Load()-until+n, n)
 		}
 	}
 }
@@ -82,7 +82,7 @@ func (e *testEdge) fast() (out []string) {
 
 func (e *testEdge) eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(25 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: fast links over %v", what, e.fast())
@@ -144,7 +144,7 @@ func TestLinksOfAFormerNetworkAreReplaced(t *testing.T) {
 			begun := time.Now()
 			row.happens(c.Connector)
 			e.members(t, 4)
-			if took := time.Since(begun); took > 4*time.Second {
+			if took := time.Since(begun); took > 15*time.Second {
 				t.Errorf("new links after %v", took)
 			}
 			load.more(t, 100)

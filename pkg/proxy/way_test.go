@@ -29,7 +29,7 @@ import (
 )
 
 // patience bounds every wait: a test that runs into it has failed.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 const publicHost = "oscar.maple.example"
 

@@ -157,7 +157,7 @@ func TestManyAppsBuildFast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("2,000 apps took %s", took)
 	}
 	if n := table.Hosts(); n != 200+200*5+1 {
