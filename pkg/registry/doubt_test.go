@@ -241,3 +241,37 @@ func TestOtherEdgesAreToldOfAQuietRun(t *testing.T) {
 		told("an exchange was answered", false)
 	})
 }
+
+// A lane grows with load: the links that were there are asked whether they live, and take their share again when they have said so, a
+// round trip later. One that is dead takes nothing.
+func TestAGrowingLaneSpreadsARoundTripLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{})
+		one := joinProving(t, r, "con_1", 1, "a", tunnelv1.Lane_LANE_FAST)
+		two := joinProving(t, r, "con_1", 1, "a", tunnelv1.Lane_LANE_FAST)
+		bulk := joinProving(t, r, "con_1", 1, "a", tunnelv1.Lane_LANE_BULK)
+		other := joinProving(t, r, "con_2", 1, "b", tunnelv1.Lane_LANE_FAST)
+		other.leave()
+		<-time.After(time.Second)
+		*one.asked = 0
+		fresh := joinProving(t, r, "con_1", 1, "a", tunnelv1.Lane_LANE_FAST)
+		if *one.asked != 1 || *two.asked != 1 || *bulk.asked+*fresh.asked+*other.asked != 0 {
+			t.Errorf("asked: %d and %d times the links beside it; %d bulk, %d itself, %d another's", *one.asked, *two.asked, *bulk.asked, *fresh.asked, *other.asked)
+		}
+		taken := func() map[tunnel.Link]bool {
+			seen := map[tunnel.Link]bool{}
+			for range 12 {
+				seen[pick(t, r, "").Link] = true
+			}
+			return seen
+		}
+		if seen := taken(); len(seen) != 1 || !seen[fresh.fakeLink] {
+			t.Error("an exchange went to a link that may be dead")
+		}
+		<-time.After(40 * time.Millisecond)
+		one.proved(r)
+		if seen := taken(); len(seen) != 2 || !seen[one.fakeLink] || !seen[fresh.fakeLink] {
+			t.Errorf("%d links take exchanges, want the new one and the one that has said that it lives", len(seen))
+		}
+	})
+}

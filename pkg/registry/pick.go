@@ -267,7 +267,8 @@ func takers(members []*member) []*member {
 }
 
 // suspect reports a link that has not been heard since a sibling joined: a process whose network changed opens a new link at
-// once, while the dead one is found only seconds later. A link that lives is cleared by its next heartbeat or answer.
+// once, while the dead one is found only seconds later. A link that lives is cleared by its next heartbeat or answer, or by the probe
+// that askSiblings had sent.
 func suspect(m *member, others []*member) bool {
 	for _, o := range others {
 		if o.Connector == m.Connector && o.Lane == m.Lane && m.heard.Before(o.joined) && m.use.answered.Load() < o.joined.UnixNano() {
@@ -275,6 +276,17 @@ func suspect(m *member, others []*member) bool {
 		}
 	}
 	return false
+}
+
+// askSiblings has the links probed that are suspect now that one has joined: a lane that grows with load would leave all of that to
+// its newest link, whose congestion window is the smallest, until the next heartbeats of the others. Those that live are back a round
+// trip later. It is called under mu.
+func (s *site) askSiblings(one *member) {
+	for _, m := range s.members {
+		if m != one && one.fast() && m.fast() && m.Connector == one.Connector && m.Generation == one.Generation && m.Prove != nil && m.takes() {
+			m.Prove()
+		}
+	}
 }
 
 // prefer narrows members to those that want, unless none does.

@@ -252,6 +252,7 @@ func (r *Registry) Join(m Member) (leave func(), err error) {
 	now := r.cfg.Now()
 	one := &member{Member: &m, joined: now, heard: now, alone: now}
 	s.members = append(s.members, one)
+	s.askSiblings(one)
 	r.count.add(m.Connector, 1)
 	s.stirred()
 	r.stir(where, m.Connector)
