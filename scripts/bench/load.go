@@ -155,7 +155,7 @@ func (g *generator) run() (measured, error) {
 		m.Fault = g.fault.Error()
 	}
 	if n := len(g.took); n > 0 {
-		m.P50, m.P99 = g.took[n/2].Seconds(), g.took[n*99/100].Seconds()
+		m.P50, m.P99 = g.took[n/2].Seconds(), g.took[(n*99+99)/100-1].Seconds()
 	}
 	return m, nil
 }
