@@ -239,13 +239,21 @@ func (n *node) ask(to, cookie string, more ...*http.Cookie) answered {
 	return answered{resp.StatusCode, string(body), resp.Header, time.Since(began)}
 }
 
-// works has the doctor ask a few times, and each answer come within limit.
+// works has the doctor ask a few times: every answer comes soon, and the quickest within limit, which says whether the edge waits for
+// something; a busy machine may hold one up.
 func (n *node) works(when, cookie string, limit time.Duration) {
 	n.t.Helper()
+	const soon = 8 * time.Second
+	quickest := time.Hour
 	for range 3 {
-		if a := n.ask(oscarHost+"/x", cookie); a.status != http.StatusNoContent || a.took > limit {
+		a := n.ask(oscarHost+"/x", cookie)
+		if a.status != http.StatusNoContent || a.took > max(limit, soon) {
 			n.t.Errorf("%s: %d after %s: %.200s", when, a.status, a.took, code(a.body))
 		}
+		quickest = min(quickest, a.took)
+	}
+	if quickest > limit {
+		n.t.Errorf("%s: each took %s and more", when, quickest)
 	}
 }
 
