@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport-dev/sallyport/pkg/edge"
+	"github.com/sallyport-dev/sallyport/pkg/fault"
 	"github.com/sallyport-dev/sallyport/pkg/log"
 	"github.com/sallyport-dev/sallyport/pkg/run"
 	"github.com/sallyport-dev/sallyport/pkg/service"
@@ -91,7 +92,10 @@ func (p *program) configCommand() *cobra.Command {
 	validate := &cobra.Command{
 		Use: "validate", Short: "Read the configuration as serve would, and report every fault", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// Whoever gets here has passed load, which found no fault.
+			// Whoever gets here has passed load, which found no fault in the configuration itself.
+			if err := p.config.CheckFiles(); err != nil {
+				return fault.New(fault.Invalid, "%s", err)
+			}
 			fmt.Fprintln(cmd.OutOrStdout(), "the configuration is valid")
 			return nil
 		},

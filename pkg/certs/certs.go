@@ -119,6 +119,17 @@ func (m *Manager) read(pairs []Pair) ([]*file, error) {
 	return files, errors.Join(faults...)
 }
 
+// Check says what is wrong with the files of these pairs for somebody who serves them at now; nil: they can be served.
+func Check(pairs []Pair, now time.Time) error {
+	var faults []error
+	for _, p := range pairs {
+		if _, err := readPair(p, now); err != nil {
+			faults = append(faults, fmt.Errorf("certificates: %w", err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
 // Replace serves the certificates of these pairs from now on, and none of the pairs before. If one of them cannot be used the
 // error says why, and nothing has changed.
 func (m *Manager) Replace(pairs []Pair) error {

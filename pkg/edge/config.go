@@ -147,6 +147,16 @@ func (c *Config) Validate() error {
 	return errors.Join(faults...)
 }
 
+// CheckFiles reads the files that the configuration names, as an edge does at start and when it reads its configuration again,
+// and says what is wrong with any of them: Validate looks at the configuration alone. Who may read them differs between users.
+func (c *Config) CheckFiles() error {
+	faults := []error{certs.Check(c.pairs(), time.Now())}
+	_, err := mail.FromConfig(c.Mail)
+	faults = append(faults, err)
+	_, err = c.storeConfig()
+	return errors.Join(append(faults, err)...)
+}
+
 // isAddress reports whether text is host:port with a port in figures; the host may be empty.
 func isAddress(text string) bool {
 	_, port, err := net.SplitHostPort(text)
