@@ -42,8 +42,34 @@ func troubles(resp *adminv1.ClusterStatusResponse) (out []string) {
 			versions = append(versions, e.Software)
 		}
 	}
+	if !resp.Listed {
+		out = append(out, sharedURLs(resp.Edges)...)
+	}
 	if len(versions) > 1 {
 		out = append(out, "edges run different versions ("+strings.Join(versions, ", ")+"): that works for an upgrade; finish it")
+	}
+	return out
+}
+
+// sharedURLs names edges that connectors cannot tell apart: each takes such edges for one, and holds links to one only.
+func sharedURLs(edges []*adminv1.ClusterEdge) (out []string) {
+	at := map[string][]string{}
+	var urls []string
+	for _, e := range edges {
+		if e.State == "lapsed" || e.Url == "" {
+			continue
+		}
+		if at[e.Url] == nil {
+			urls = append(urls, e.Url)
+		}
+		at[e.Url] = append(at[e.Url], e.Id)
+	}
+	for _, url := range urls {
+		if names := at[url]; len(names) > 1 {
+			slices.Sort(names)
+			out = append(out, fmt.Sprintf("%s: all say that connectors reach them at %s, so a connector holds links to one of them only: give each a host of its own, "+
+				"which leads to it alone, or list them under edges", strings.Join(names, ", "), url))
+		}
 	}
 	return out
 }

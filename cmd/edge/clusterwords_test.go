@@ -31,15 +31,20 @@ func TestTroublesOfACluster(t *testing.T) {
 		"another is cut from the database": {func(_ *adminv1.ClusterStatusResponse, _, west *edge) {
 			west.HeartbeatAgeMs = 12_000
 		}, []string{"west: answers here, but does not reach the database|12s ago"}},
-		"two processes of one name":   {func(_ *adminv1.ClusterStatusResponse, east, _ *edge) { east.State = "cut off" }, []string{"east: the database answers|cluster.edge"}},
-		"another stops":               {func(_ *adminv1.ClusterStatusResponse, _, west *edge) { west.State = "draining" }, []string{"west: is stopping"}},
-		"another is behind":           {func(_ *adminv1.ClusterStatusResponse, _, west *edge) { west.ChangeLagMs = 7_000 }, []string{"west: is 7s behind the change log"}},
-		"another's clock is wrong":    {func(_ *adminv1.ClusterStatusResponse, _, west *edge) { west.ClockAheadMs = -600_000 }, []string{"west: its machine's clock is 10m0s behind"}},
+		"two processes of one name":             {func(_ *adminv1.ClusterStatusResponse, east, _ *edge) { east.State = "cut off" }, []string{"east: the database answers|cluster.edge"}},
+		"another stops":                         {func(_ *adminv1.ClusterStatusResponse, _, west *edge) { west.State = "draining" }, []string{"west: is stopping"}},
+		"another is behind":                     {func(_ *adminv1.ClusterStatusResponse, _, west *edge) { west.ChangeLagMs = 7_000 }, []string{"west: is 7s behind the change log"}},
+		"another's clock is wrong":              {func(_ *adminv1.ClusterStatusResponse, _, west *edge) { west.ClockAheadMs = -600_000 }, []string{"west: its machine's clock is 10m0s behind"}},
+		"one name for two":                      {func(_ *adminv1.ClusterStatusResponse, east, west *edge) { west.Url = east.Url }, []string{"east, west: all say|https://east.msp.example"}},
+		"one name for two, and a list of edges": {func(r *adminv1.ClusterStatusResponse, east, west *edge) { r.Listed, west.Url = true, east.Url }, nil},
+		"one name for two, of which one is down": {func(_ *adminv1.ClusterStatusResponse, east, west *edge) {
+			west.Url, west.State, west.Linked = east.Url, "lapsed", false
+		}, []string{"west: is down"}},
 		"in the middle of an upgrade": {func(_ *adminv1.ClusterStatusResponse, _, west *edge) { west.Software = "v2" }, []string{"edges run different versions (v1, v2)"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			east := &edge{Id: "east", State: "live", Software: "v1", HeartbeatAgeMs: 1900, ChangeLagMs: 400, Address: "10.0.0.1:8444"}
-			west := &edge{Id: "west", State: "live", Software: "v1", HeartbeatAgeMs: 3900, ChangeLagMs: 400, Address: "10.0.0.2:8444", Linked: true}
+			east := &edge{Id: "east", State: "live", Software: "v1", HeartbeatAgeMs: 1900, ChangeLagMs: 400, Address: "10.0.0.1:8444", Url: "https://east.msp.example"}
+			west := &edge{Id: "west", State: "live", Software: "v1", HeartbeatAgeMs: 3900, ChangeLagMs: 400, Address: "10.0.0.2:8444", Url: "https://west.msp.example", Linked: true}
 			resp := &adminv1.ClusterStatusResponse{Edge: "east", SchemaVersion: 8, Edges: []*edge{east, west}}
 			one.change(resp, east, west)
 			got := troubles(resp)

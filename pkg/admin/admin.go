@@ -62,6 +62,8 @@ type Config struct {
 	// Edges tells of the other edges; nil where this one is alone. Schema is the version of the store's schema; nil for none.
 	Edges  Edges
 	Schema func(ctx context.Context) (int64, error)
+	// Listed says that connectors are told a configured list of edges; nil: they are told of the edges themselves.
+	Listed func() bool
 	// EdgeHost is the edge's own name, under which tenants' hosts are made by default; EdgeURL is what connectors dial.
 	EdgeHost string
 	EdgeURL  string

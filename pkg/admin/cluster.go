@@ -9,6 +9,8 @@ import (
 
 // Edges tells which edges there are, as this one knows them; *cluster.Heart is one.
 type Edges interface {
+	// Holders lists what the other edges hold of a site.
+	Holders(tenant id.Tenant, site id.Site) []cluster.Holding
 	Status(ctx context.Context) (self id.Edge, edges []cluster.EdgeStatus, err error)
 }
 

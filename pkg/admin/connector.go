@@ -41,6 +41,30 @@ func (s *Service) ListConnectors(ctx context.Context, t id.Tenant) ([]enroll.Con
 	return connectors, byConnector(s.Links.Members(t)), nil
 }
 
+// Elsewhere tells which other edges hold links of these connectors, as far as this one knows; edges that have lapsed do not count.
+func (s *Service) Elsewhere(connectors []enroll.Connector) map[id.Connector][]id.Edge {
+	at := map[id.Connector][]id.Edge{}
+	if s.Edges == nil {
+		return at
+	}
+	type place struct {
+		tenant id.Tenant
+		site   id.Site
+	}
+	seen := map[place]bool{}
+	for _, c := range connectors {
+		if where := (place{c.Tenant, c.Site}); !seen[where] {
+			seen[where] = true
+			for _, h := range s.Edges.Holders(c.Tenant, c.Site) {
+				if h.Links > 0 && !h.Lapsed {
+					at[h.Connector] = append(at[h.Connector], h.Edge)
+				}
+			}
+		}
+	}
+	return at
+}
+
 // byConnector divides links that are in the order of their connectors; it copies none.
 func byConnector(links []registry.Status) map[id.Connector][]registry.Status {
 	by := map[id.Connector][]registry.Status{}

@@ -14,7 +14,9 @@ func (s *Server) ClusterStatus(ctx context.Context, _ *adminv1.ClusterStatusRequ
 	if err != nil {
 		return nil, err
 	}
-	return &adminv1.ClusterStatusResponse{Edge: string(self), SchemaVersion: schema, Edges: each(edges, edgeMessage)}, nil
+	return &adminv1.ClusterStatusResponse{
+		Edge: string(self), SchemaVersion: schema, Edges: each(edges, edgeMessage), Listed: s.admin.Listed != nil && s.admin.Listed(),
+	}, nil
 }
 
 func edgeMessage(e cluster.EdgeStatus) *adminv1.ClusterEdge {

@@ -26,10 +26,12 @@ func (s *Server) ListConnectors(ctx context.Context, r *adminv1.ListConnectorsRe
 	if err != nil {
 		return nil, err
 	}
+	elsewhere := s.admin.Elsewhere(all)
 	list := each(all, func(c enroll.Connector) *adminv1.Connector {
 		return &adminv1.Connector{
 			Tenant: string(c.Tenant), Id: string(c.ID), Site: string(c.Site), CreatedMs: millis(c.Created),
 			RevokedMs: millis(c.Revoked), Frozen: c.Frozen, Links: each(links[c.ID], linkMessage), Origins: each(registry.Origins(links[c.ID]), originMessage),
+			Elsewhere: each(elsewhere[c.ID], func(e id.Edge) string { return string(e) }),
 		}
 	})
 	return &adminv1.ListConnectorsResponse{Connectors: list}, nil

@@ -36,6 +36,11 @@ func (h *Heart) Status(context.Context) (self id.Edge, edges []EdgeStatus, err e
 	return h.cfg.Members.Self(), append([]EdgeStatus{mine}, h.cfg.Members.status(&mine)...), nil
 }
 
+// Holders lists what other edges hold of a site, as Members does.
+func (h *Heart) Holders(tenant id.Tenant, site id.Site) []Holding {
+	return h.cfg.Members.Holders(tenant, site)
+}
+
 // status lists the other edges and counts this one's own leases.
 func (m *Members) status(mine *EdgeStatus) (out []EdgeStatus) {
 	for _, p := range m.Peers() {

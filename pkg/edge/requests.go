@@ -112,7 +112,8 @@ func (e *Edge) admin() *admin.Service {
 	return admin.New(admin.Config{
 		Tenants: e.store.Tenants(), Identity: e.store.Identity(), Sessions: e.store.Sessions(), Tokens: e.store.Services(),
 		Connectors: e.store.Enroll(), Inviter: enroll.NewService(e.store.Enroll(), e.clock.Now), Minter: e.keyring, Rotator: e.keyring, Revoker: e.revoker, Texts: mail.English(),
-		Links: e.registry, Rules: e.store.Ingress(), Running: e.control, Edges: edges, Schema: e.store.Schema, EdgeHost: e.config.Host, EdgeURL: e.url(), Port: port,
+		Links: e.registry, Rules: e.store.Ingress(), Running: e.control, Edges: edges, Schema: e.store.Schema,
+		Listed: func() bool { return len(e.current().Edges) > 0 }, EdgeHost: e.config.Host, EdgeURL: e.url(), Port: port,
 		CAPin: func() string { return e.certs.Pin(e.config.Host) }, Mail: &e.mailer, Now: e.clock.Now, Logger: e.logger,
 	})
 }

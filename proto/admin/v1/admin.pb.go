@@ -1487,7 +1487,9 @@ type Connector struct {
 	Frozen    string                 `protobuf:"bytes,6,opt,name=frozen,proto3" json:"frozen,omitempty"`
 	Links     []*Link                `protobuf:"bytes,7,rep,name=links,proto3" json:"links,omitempty"`
 	// What the connector said of the clinic's servers in its newest heartbeat; empty without a link.
-	Origins       []*OriginState `protobuf:"bytes,8,rep,name=origins,proto3" json:"origins,omitempty"`
+	Origins []*OriginState `protobuf:"bytes,8,rep,name=origins,proto3" json:"origins,omitempty"`
+	// The other edges that hold links of it, as far as the edge that answers knows, by name; links above are its own.
+	Elsewhere     []string `protobuf:"bytes,9,rep,name=elsewhere,proto3" json:"elsewhere,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1574,6 +1576,13 @@ func (x *Connector) GetLinks() []*Link {
 func (x *Connector) GetOrigins() []*OriginState {
 	if x != nil {
 		return x.Origins
+	}
+	return nil
+}
+
+func (x *Connector) GetElsewhere() []string {
+	if x != nil {
+		return x.Elsewhere
 	}
 	return nil
 }
@@ -3739,7 +3748,9 @@ type ClusterStatusResponse struct {
 	// The version of the store's schema, 0 when the store does not answer.
 	SchemaVersion int64 `protobuf:"varint,2,opt,name=schema_version,json=schemaVersion,proto3" json:"schema_version,omitempty"`
 	// By name, the one that answers among them.
-	Edges         []*ClusterEdge `protobuf:"bytes,3,rep,name=edges,proto3" json:"edges,omitempty"`
+	Edges []*ClusterEdge `protobuf:"bytes,3,rep,name=edges,proto3" json:"edges,omitempty"`
+	// Connectors are told the edges that the configuration of the one that answers lists, and not each edge's url.
+	Listed        bool `protobuf:"varint,4,opt,name=listed,proto3" json:"listed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3793,6 +3804,13 @@ func (x *ClusterStatusResponse) GetEdges() []*ClusterEdge {
 		return x.Edges
 	}
 	return nil
+}
+
+func (x *ClusterStatusResponse) GetListed() bool {
+	if x != nil {
+		return x.Listed
+	}
+	return false
 }
 
 type ClusterEdge struct {
@@ -4125,7 +4143,7 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x05email\x18\x02 \x01(\tR\x05email\x12\x1a\n" +
 	"\bdisabled\x18\x03 \x01(\bR\bdisabled\"K\n" +
 	"\x17SetUserDisabledResponse\x120\n" +
-	"\x03how\x18\x01 \x01(\v2\x1e.sallyport.admin.v1.RevocationR\x03how\"\x88\x02\n" +
+	"\x03how\x18\x01 \x01(\v2\x1e.sallyport.admin.v1.RevocationR\x03how\"\xa6\x02\n" +
 	"\tConnector\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -4136,7 +4154,8 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"revoked_ms\x18\x05 \x01(\x03R\trevokedMs\x12\x16\n" +
 	"\x06frozen\x18\x06 \x01(\tR\x06frozen\x12.\n" +
 	"\x05links\x18\a \x03(\v2\x18.sallyport.admin.v1.LinkR\x05links\x129\n" +
-	"\aorigins\x18\b \x03(\v2\x1f.sallyport.admin.v1.OriginStateR\aorigins\"p\n" +
+	"\aorigins\x18\b \x03(\v2\x1f.sallyport.admin.v1.OriginStateR\aorigins\x12\x1c\n" +
+	"\telsewhere\x18\t \x03(\tR\telsewhere\"p\n" +
 	"\vOriginState\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\ahealthy\x18\x02 \x01(\bR\ahealthy\x12\x14\n" +
@@ -4283,11 +4302,12 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\temergency\x18\x02 \x01(\bR\temergency\"*\n" +
 	"\x12RotateKeysResponse\x12\x14\n" +
 	"\x05kinds\x18\x01 \x03(\tR\x05kinds\"\x16\n" +
-	"\x14ClusterStatusRequest\"\x89\x01\n" +
+	"\x14ClusterStatusRequest\"\xa1\x01\n" +
 	"\x15ClusterStatusResponse\x12\x12\n" +
 	"\x04edge\x18\x01 \x01(\tR\x04edge\x12%\n" +
 	"\x0eschema_version\x18\x02 \x01(\x03R\rschemaVersion\x125\n" +
-	"\x05edges\x18\x03 \x03(\v2\x1f.sallyport.admin.v1.ClusterEdgeR\x05edges\"\xbe\x03\n" +
+	"\x05edges\x18\x03 \x03(\v2\x1f.sallyport.admin.v1.ClusterEdgeR\x05edges\x12\x16\n" +
+	"\x06listed\x18\x04 \x01(\bR\x06listed\"\xbe\x03\n" +
 	"\vClusterEdge\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1a\n" +
