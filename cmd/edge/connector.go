@@ -45,12 +45,30 @@ func (p *program) connectorList() *cobra.Command {
 			}
 			var rows [][]string
 			for _, c := range resp.Connectors {
-				rows = append(rows, []string{c.Id, c.Site, connectorState(c), links(c.Links), origins(c)})
+				rows = append(rows, connectorRows(c)...)
 			}
-			return p.show(cmd.OutOrStdout(), resp, "CONNECTOR\tSITE\tSTATE\tLINKS\tORIGINS", rows, "no connector yet: edge connector invite")
+			err = p.show(cmd.OutOrStdout(), resp, "CONNECTOR\tSITE\tSTATE\tORIGINS\tLINKS", rows, "no connector yet: edge connector invite")
+			if err == nil && p.output == "table" && slices.ContainsFunc(resp.Connectors, isFrozen) {
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), "frozen: find the copy and stop it, then edge connector thaw CONNECTOR; if you cannot tell which it is, revoke it and enrol anew")
+			}
+			return err
 		}),
 	}
 }
+
+// connectorRows are a connector's rows in the table: one, and a further one for each link after the first.
+func connectorRows(c *adminv1.Connector) [][]string {
+	rows := [][]string{{c.Id, c.Site, connectorState(c), origins(c), ""}}
+	for i, l := range c.Links {
+		if i > 0 {
+			rows = append(rows, []string{" ", " ", " ", " ", ""})
+		}
+		rows[i][4] = link(l)
+	}
+	return rows
+}
+
+func isFrozen(c *adminv1.Connector) bool { return c.RevokedMs == 0 && c.Frozen != "" }
 
 func connectorState(c *adminv1.Connector) string {
 	switch {
@@ -58,6 +76,8 @@ func connectorState(c *adminv1.Connector) string {
 		return "revoked " + when(c.RevokedMs)
 	case c.Frozen != "":
 		return "frozen: " + c.Frozen
+	case len(c.Links) == 0 && len(c.Elsewhere) > 0:
+		return "linked at " + strings.Join(c.Elsewhere, ", ")
 	case len(c.Links) == 0:
 		return "no link"
 	case !slices.ContainsFunc(c.Links, (*adminv1.Link).GetUp):
@@ -66,16 +86,12 @@ func connectorState(c *adminv1.Connector) string {
 	return "up"
 }
 
-func links(all []*adminv1.Link) string {
-	var out []string
-	for _, l := range all {
-		state := "no round trip in the last 10 s"
-		if l.Up {
-			state = fmt.Sprintf("up, %.0f ms", l.LastRoundTripMs)
-		}
-		out = append(out, fmt.Sprintf("%s %s from %s since %s (%s)", l.Lane, l.Transport, l.Remote, when(l.SinceMs), state))
+func link(l *adminv1.Link) string {
+	state := "no round trip in the last 10 s"
+	if l.Up {
+		state = fmt.Sprintf("up, %.0f ms", l.LastRoundTripMs)
 	}
-	return strings.Join(out, "; ")
+	return fmt.Sprintf("%s %s from %s since %s (%s)", l.Lane, l.Transport, l.Remote, when(l.SinceMs), state)
 }
 
 // origins says of each of the clinic's servers how it fares, as the connector told it last.

@@ -116,7 +116,12 @@ func (p *program) ingressClear(site *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.ingressMade(cmd.OutOrStdout(), resp, resp.Ingress)
+			if p.output != "table" {
+				return p.show(cmd.OutOrStdout(), resp, "", nil, "")
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "no rules are kept for %s/%s any more (version %d); connectors without a file of their own run none\n",
+				printable(tenant), printable(*site), resp.Ingress.Version)
+			return err
 		}),
 	}
 }
@@ -144,7 +149,7 @@ func runs(c *adminv1.ConnectorIngress) string {
 		return "its own file"
 	case c.Running != 0:
 		return fmt.Sprintf("version %d", c.Running)
-	case !c.Linked:
+	case !c.Linked || c.Answered == 0: // a connector says what it runs when it answers rules that it was sent
 		return "unknown"
 	}
 	return "no rules"
