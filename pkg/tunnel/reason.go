@@ -9,6 +9,9 @@ import (
 	"unicode/utf8"
 )
 
+// UnknownName is what a peer means that ends the handshake with TLS's alert unrecognized_name: nothing is wrong with who dials.
+const UnknownName = "what answers there has no certificate for this name: the edge was renamed, or its certificate lacks the name"
+
 // Why a link ends. Their order is the wire's: ReasonCode n travels as closeBase + n, so a new one goes to the end.
 const (
 	ReasonGoodbye    = "goodbye"    // this side is done for now and dials again

@@ -41,6 +41,7 @@ type edgeOptions struct {
 	issuer   string
 	from, to time.Time // zero: good now
 	noUDP    bool
+	stranger bool             // it has no certificate for the name that it is asked for, and says so, as an edge does
 	now      func() time.Time // for the Date field; nil: net/http's own
 }
 
@@ -65,12 +66,20 @@ func startEdge(t *testing.T, o edgeOptions) edge {
 	}))
 	_ = server.Listener.Close()
 	server.Listener, server.TLS = tcp, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13}
+	var strange func(*tls.ClientHelloInfo) (*tls.Config, error)
+	if o.stranger {
+		strange = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{tunnel.ALPN, "http/1.1"}}, nil
+		}
+	}
+	server.TLS.GetConfigForClient = strange
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	port := tcp.Addr().(*net.TCPAddr).Port
 	if !o.noUDP {
 		links, err := quiclink.NewListener(udp, &tls.Config{
 			Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13, NextProtos: []string{tunnel.ALPN},
+			GetConfigForClient: strange,
 		}, quiclink.Config{})
 		if err != nil {
 			t.Fatal(err)
@@ -260,6 +269,11 @@ func TestCertificateProblems(t *testing.T) {
 	t.Run("another name", func(t *testing.T) {
 		e := startEdge(t, edgeOptions{name: "other.example"})
 		expect(t, visit(t, e), doctor.CheckCertificate, doctor.Problem, "other.example", "Compare the edge's name")
+	})
+	t.Run("an edge that was renamed", func(t *testing.T) {
+		e := startEdge(t, edgeOptions{stranger: true})
+		expect(t, visit(t, e), doctor.CheckCertificate, doctor.Problem, "no certificate for edge.localhost", "has another name now", "enrol anew")
+		expect(t, visit(t, e), doctor.CheckUDP, doctor.Problem, "no certificate for this name")
 	})
 	t.Run("no TLS at all", func(t *testing.T) {
 		plain := httptest.NewServer(http.NotFoundHandler())

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/certs"
@@ -121,6 +122,11 @@ func (x *examination) checkCertificate(context.Context) []Check {
 	}
 	if why := x.noTLS(); why != "" {
 		return skipped(CheckCertificate, why)
+	}
+	if x.seen.tlsError != nil && strings.Contains(x.seen.tlsError.Error(), "unrecognized name") {
+		return found(CheckCertificate, Problem, "what listens there has no certificate for "+x.host+": "+x.seen.tlsError.Error(),
+			"Compare the edge's name with the invitation, and ask your provider whether the edge has another name now, or a certificate that lacks this one.",
+			"If it has another name, ask for a new invitation and enrol anew; otherwise a firewall that filters by name is likely: have "+x.host+" exempted there.")
 	}
 	if x.seen.tlsError != nil {
 		return found(CheckCertificate, Problem, "TCP connects, but TLS does not: "+x.seen.tlsError.Error(),

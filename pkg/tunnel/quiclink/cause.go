@@ -45,8 +45,13 @@ func closedError(err error) *tunnel.ClosedError {
 // door will have dealt with some.
 const refusedRetry = time.Second
 
+// unknownName is TLS's alert unrecognized_name (RFC 6066, section 3; 112) as QUIC carries alerts (RFC 9001, section 4.8).
+const unknownName = quic.TransportErrorCode(0x100 + 112)
+
 func transportReason(err *quic.TransportError) tunnel.Reason {
 	switch {
+	case err.ErrorCode == unknownName && err.Remote:
+		return tunnel.Reason{Code: tunnel.ReasonRefused, Message: tunnel.UnknownName}
 	case err.ErrorCode.IsCryptoError() && err.Remote:
 		return tunnel.Reason{Code: tunnel.ReasonRefused, Message: "the peer refused us in TLS: the enrolment is revoked or not known there"}
 	case err.ErrorCode.IsCryptoError():

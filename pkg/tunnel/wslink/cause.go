@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/coder/websocket"
@@ -26,6 +27,8 @@ func closedError(err error) *tunnel.ClosedError {
 		return known
 	case errors.As(err, &closed):
 		return &tunnel.ClosedError{Reason: tunnel.ParseReason(uint64(closed.Code), closed.Reason), Remote: true, Err: err}
+	case errors.As(err, &op) && op.Op == "remote error" && strings.HasSuffix(op.Err.Error(), "unrecognized name"): // its type is not exported
+		return &tunnel.ClosedError{Reason: tunnel.Reason{Code: tunnel.ReasonRefused, Message: tunnel.UnknownName}, Remote: true, Err: err}
 	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert: in TLS 1.3 it comes after the client's handshake
 		return &tunnel.ClosedError{
 			Reason: tunnel.Reason{Code: tunnel.ReasonRefused, Message: "the peer refused us in TLS: the enrolment is revoked or not known there"},

@@ -77,6 +77,22 @@ func TestRefusedClientHearsThatItIsRefused(t *testing.T) {
 	}
 }
 
+// A server without a certificate for the name that was asked for refuses nobody's enrolment.
+func TestServerOfAnotherNameSaysSo(t *testing.T) {
+	server, client := linktest.TLS(t)
+	server.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return &tls.Config{MinVersion: tls.VersionTLS13}, nil }
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, l, server)
+	_, err = (&wslink.Dialer{}).Dial(t.Context(), tunnel.Target{Address: l.Addr().String(), TLS: client})
+	var closed *tunnel.ClosedError
+	if !errors.As(err, &closed) || closed.Reason.Code != tunnel.ReasonRefused || closed.Reason.Message != tunnel.UnknownName || !closed.Remote {
+		t.Errorf("heard: %v", err)
+	}
+}
+
 func TestUntrustedServerIsRefused(t *testing.T) {
 	server, _ := linktest.TLS(t)
 	_, stranger := linktest.TLS(t)
