@@ -23,16 +23,20 @@ func (edges) Holders(t id.Tenant, site id.Site) []cluster.Holding {
 		return nil
 	}
 	return []cluster.Holding{
-		{Tenant: t, Site: site, Connector: "con_a", Edge: "north", Links: 2}, {Tenant: t, Site: site, Connector: "con_a", Edge: "west", Links: 1},
-		{Tenant: t, Site: site, Connector: "con_b", Edge: "west"}, {Tenant: t, Site: site, Connector: "con_c", Edge: "south", Links: 1, Lapsed: true},
+		{Tenant: t, Site: site, Connector: "con_a", Edge: "north", Links: 2},
+		{Tenant: t, Site: site, Connector: "con_a", Edge: "west", Links: 1},
+		{Tenant: t, Site: site, Connector: "con_b", Edge: "west"},
+		{Tenant: t, Site: site, Connector: "con_c", Edge: "south", Links: 1, Lapsed: true},
 	}
 }
 
 // A connector without a link here may be up at another edge: one that holds links of it and has not lapsed.
 func TestConnectorsAreFoundAtOtherEdges(t *testing.T) {
 	all := []enroll.Connector{
-		{Tenant: "maple", Site: "main", ID: "con_a"}, {Tenant: "maple", Site: "main", ID: "con_b"},
-		{Tenant: "maple", Site: "main", ID: "con_c"}, {Tenant: "maple", Site: "annex", ID: "con_d"},
+		{Tenant: "maple", Site: "main", ID: "con_a"},
+		{Tenant: "maple", Site: "main", ID: "con_b"},
+		{Tenant: "maple", Site: "main", ID: "con_c"},
+		{Tenant: "maple", Site: "annex", ID: "con_d"},
 	}
 	got := admin.New(admin.Config{Edges: edges{}}).Elsewhere(all)
 	if len(got) != 1 || !slices.Equal(got["con_a"], []id.Edge{"north", "west"}) {
