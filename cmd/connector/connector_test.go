@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -53,5 +54,18 @@ func TestServiceIsNotInstalledFromWhereItCannotRun(t *testing.T) {
 	p.config.StateDir = t.TempDir()
 	if err := p.installable(func() (string, error) { return "/usr/local/bin/connector", nil }); exitCode(err) != exitUsage {
 		t.Errorf("another state directory: %v", err)
+	}
+}
+
+// Whoever asks in the terminal learns why a lane has no link, and not from the JSON alone.
+func TestReadySaysWhyALaneIsMissing(t *testing.T) {
+	var out strings.Builder
+	printStatus(&out, connector.Status{Status: connector.StatusNoLink, Lanes: map[string]string{
+		"fast": "no link: this connector is frozen\nquic: refused", "bulk": "the proxy does not accept the password",
+	}}, false)
+	for _, want := range []string{"no link to the edge", "\n  bulk lane: the proxy does not accept the password\n  fast lane: no link: this connector is frozen; quic: refused\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("it says %q, not %q", out.String(), want)
+		}
 	}
 }

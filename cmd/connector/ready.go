@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,6 +53,9 @@ func printStatus(w io.Writer, s connector.Status, asJSON bool) {
 		link = fmt.Sprintf("linked over %s, round trip %.1f ms", s.Way(), s.RoundTripMS)
 	}
 	fmt.Fprintf(w, "%s: %s (%s)\n", s.Status, link, s.ConnectorID)
+	for _, lane := range slices.Sorted(maps.Keys(s.Lanes)) {
+		fmt.Fprintf(w, "  %s lane: %s\n", lane, strings.ReplaceAll(s.Lanes[lane], "\n", "; "))
+	}
 	fmt.Fprintf(w, "  ingress rules: %s\n", rulesFrom(s.Ingress))
 	if s.Ingress.Problem != "" {
 		fmt.Fprintf(w, "  newer rules were refused, and the ones before are in force: %s\n", s.Ingress.Problem)
