@@ -62,7 +62,7 @@ func badLine(t testing.TB, seed uint64) *linktest.Pair {
 // once; and when nothing comes through any more both sides know within ten seconds, and no stream passes for whole.
 func TestBadLine(t *testing.T) {
 	linktest.Bubble(t, func(t *testing.T) {
-		// The order of what is sent is not ours, so that each run has other losses; and one link in many thousands loses all
+		// The order of what is sent is not ours, so that each run has other losses; and one link in some thousands loses all
 		// signs of life of 8.5 s (QUIC asks at intervals that double). Then a connector dials again. Two in a row are no chance.
 		if !onBadLine(t, 7) && !onBadLine(t, 8) {
 			t.Error("two links in a row did not live")

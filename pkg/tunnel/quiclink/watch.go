@@ -77,7 +77,7 @@ func (w *watcher) look() {
 // watchEvery too much: not one that sends nothing but acknowledgements, not one whose last ones came early in a rest, and not one
 // that was to be heard by now. So a peer may have been heard up to restEvery later than is noted. QUIC's keep-alive, which
 // goes by the packet itself, may then come too late, and the peer is asked here: once more at each of the last looks, of which a bad
-// line may lose some.
+// line may lose some. Where its window is full quic-go sends none of them, but its own probes.
 func (w *watcher) listen(now time.Time, packets uint64) (next time.Duration) {
 	since, came := w.looked, packets != w.packets
 	w.looked, w.packets = now, packets
