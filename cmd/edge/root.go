@@ -155,6 +155,10 @@ func (p *program) theTenant(ctx context.Context) (string, error) {
 		return p.tenant, nil
 	}
 	ids, err := p.tenantIDs(ctx)
+	if adminapi.Unavailable(err) {
+		return "", fault.New(fault.Unavailable, "%s; or name the clinic with --tenant: what is revoked so holds without the database",
+			adminapi.Explain(p.config.Socket(), err))
+	}
 	if err != nil {
 		return "", err
 	}

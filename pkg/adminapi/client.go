@@ -35,6 +35,11 @@ func Dial(path string) adminv1connect.AdminServiceClient {
 	return adminv1connect.NewAdminServiceClient(client, "http://edge")
 }
 
+// Unavailable reports that the edge answered a call, and said that something it needs does not: its store, in most cases.
+func Unavailable(err error) bool {
+	return connect.IsWireError(err) && connect.CodeOf(err) == connect.CodeUnavailable
+}
+
 // Explain turns an error of a call into words for a terminal. What the edge answered comes back as the *fault.Error that it
 // was there; other errors than those of a call stay as they are.
 func Explain(path string, err error) error {

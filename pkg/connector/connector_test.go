@@ -409,6 +409,10 @@ func TestEnrolmentIsNeverOverwrittenAndItsKeyIsPrivate(t *testing.T) {
 	if _, err := connector.Enroll(t.Context(), connector.Enrolment{StateDir: filepath.Join(t.TempDir(), "s"), Edge: e.url(), Code: strings.Repeat("A", 26), CAPin: wrong}); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("a wrong CA pin: %v", err)
 	}
+	_, err := connector.Enroll(t.Context(), connector.Enrolment{StateDir: filepath.Join(t.TempDir(), "s"), Edge: e.url(), Code: strings.Repeat("A", 26)})
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "--ca-file") {
+		t.Errorf("no pin, and a CA that nobody knows: %v", err)
+	}
 }
 
 func TestConfigRefusesOpenListeners(t *testing.T) {

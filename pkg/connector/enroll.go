@@ -3,6 +3,7 @@ package connector
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,6 +60,11 @@ func Enroll(ctx context.Context, e Enrolment) (Identity, error) {
 		return Identity{}, err
 	}
 	got, err := controlclient.Enroll(ctx, target, e.Code, key.Public().(ed25519.PublicKey))
+	var stranger x509.UnknownAuthorityError
+	if errors.As(err, &stranger) && e.CAPin == "" && e.CAFile == "" {
+		return Identity{}, fault.New(fault.Unavailable, "nobody whom this machine trusts vouches for the certificate of %s: if the edge has a CA of its own, paste all of the "+
+			"invitation's line, with --ca sha256:…, or name the CA's file with --ca-file", edge).Because(err)
+	}
 	if err != nil {
 		return Identity{}, err
 	}

@@ -234,6 +234,9 @@ func (i *isolation) requests() {
 			}
 			return i.answer(i.get(i.other.host, with(good)))
 		})
+		if what == "token" && !strings.HasPrefix(came, "401 E-TOKEN") {
+			i.t.Errorf("a service is told %s", came)
+		}
 		if strings.HasPrefix(came, "2") || strings.HasPrefix(came, "5") {
 			i.t.Errorf("a request's %s at another clinic's app: %s", what, came)
 		}

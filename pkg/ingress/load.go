@@ -68,7 +68,7 @@ func parse(text []byte) (*yaml.Node, error) {
 	var root, more yaml.Node
 	switch err := dec.Decode(&root); {
 	case errors.Is(err, io.EOF):
-		return nil, errors.New("the file is empty; it needs at least:\nrules:\n  - status: 404")
+		return nil, errors.New("the file is empty; it needs at least one rule, such as rules: [{status: 404}]")
 	case err != nil:
 		return nil, errors.New(plainWords(err.Error()))
 	}

@@ -19,8 +19,6 @@ func (l *Login) Challenge(w http.ResponseWriter, r *http.Request, t tenant.Tenan
 	safe := r.Method == http.MethodGet || r.Method == http.MethodHead
 	switch {
 	case !web.WantsPage(r):
-		// RFC 9110 §15.5.2 asks for a scheme; browsers ignore this one and open no password window.
-		w.Header().Set("WWW-Authenticate", "Sallyport")
 		l.Pages.NotSignedIn(w, r, door)
 	case !safe:
 		beside.Name = web.NoticeNotSaved
@@ -31,6 +29,11 @@ func (l *Login) Challenge(w http.ResponseWriter, r *http.Request, t tenant.Tenan
 	default:
 		l.Begin(w, r, t, app, target)
 	}
+}
+
+// TokenRefused answers a service whose token is not good.
+func (l *Login) TokenRefused(w http.ResponseWriter, r *http.Request, t tenant.Tenant, app tenant.App) {
+	l.Pages.TokenRefused(w, r, l.door(r, t, app))
 }
 
 func framed(r *http.Request) bool {

@@ -25,6 +25,7 @@ func English() Table {
 		"signin.too-many":    "Too many codes were asked for. The newest one still works; for another, wait ten minutes.",
 		"signin.expired":     "That took a little long, so please start again here. Nothing is lost.",
 		"signin.elsewhere":   "That form came from somewhere else, so it was not used. Please start again here.",
+		"token.refused":      "The access token was revoked, has ended, or is for another place. Ask whoever issued it for a new one.",
 		"signin.ended":       "You are signed out. Open the sign-in page in another window, then try again here.",
 
 		"code.title":       "Enter your code",

@@ -221,12 +221,22 @@ type answer struct {
 	RequestID id.Request `json:"request_id,omitempty"`
 }
 
+// challenge is the scheme that RFC 9110, section 15.5.2, asks for; browsers ignore this one and open no password window.
+const challenge = "Sallyport"
+
 // NotSignedIn answers a script that has no session: 401 with where a person can sign in again, a path of the same origin,
 // and never a redirect that a script would follow to another one.
 func (p *Pages) NotSignedIn(w http.ResponseWriter, r *http.Request, d Door) {
+	w.Header().Set("WWW-Authenticate", challenge)
 	p.writeJSON(w, r, http.StatusUnauthorized, answer{
 		Error: "E-SIGN-IN", Message: "signin.ended", SignIn: Prefix + "sign-in", RequestID: d.RequestID,
 	}, d.App)
+}
+
+// TokenRefused answers a service whose token is not good: 401, and no place to sign in.
+func (p *Pages) TokenRefused(w http.ResponseWriter, r *http.Request, d Door) {
+	w.Header().Set("WWW-Authenticate", challenge)
+	p.writeJSON(w, r, http.StatusUnauthorized, answer{Error: "E-TOKEN", Message: "token.refused", RequestID: d.RequestID}, d.App)
 }
 
 // writeJSON puts words in for the key in a.Message.
