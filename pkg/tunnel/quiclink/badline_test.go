@@ -150,7 +150,7 @@ func TestTheLastWordIsAnAcknowledgement(t *testing.T) {
 		linktest.Bubble(t, func(t *testing.T) {
 			p := linktest.Make(inMemory).Admitted(t)
 			acknowledged(t, p, into)
-			time.Sleep(100 * time.Millisecond)
+			<-time.After(100 * time.Millisecond)
 			p.Wire.Kill(linktest.Dialer)
 			start := time.Now()
 			for _, end := range []tunnel.Link{p.Accepted, p.Dialed} {
@@ -174,7 +174,7 @@ func acknowledged(t *testing.T, p *linktest.Pair, into time.Duration) {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(time.Second)
+	<-time.After(time.Second)
 	say(said)
 	heard, err := p.Accepted.Accept(t.Context())
 	if err != nil {
@@ -184,7 +184,7 @@ func acknowledged(t *testing.T, p *linktest.Pair, into time.Duration) {
 	if _, err := io.ReadFull(said, make([]byte, 1)); err != nil { // what was read lets the link rest
 		t.Fatal(err)
 	}
-	time.Sleep(into)
+	<-time.After(into)
 	say(said)
 }
 
