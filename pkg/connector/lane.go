@@ -261,8 +261,9 @@ func (l *lane) attempt(ctx context.Context, serving *sync.WaitGroup) {
 	l.begin(ctx, link, way, serving)
 }
 
-// begin serves a link that is up, in place of old ones if there are any.
-func (l *lane) begin(ctx context.Context, link *controlclient.Link, way int, serving *sync.WaitGroup, old ...*held) {
+// begin serves a link that is up, in place of old ones if there are any: over QUIC in place of those that had to make do with
+// WebSocket, whether it was dialled for that or because the lane grows.
+func (l *lane) begin(ctx context.Context, link *controlclient.Link, way int, serving *sync.WaitGroup) {
 	l.attempts.WithLabelValues(laneName(l.kind), "up").Inc()
 	h := &held{Link: link, lane: l.kind, way: way, since: time.Now(), work: work{woken: l.wake, load: int64(l.size.load)}}
 	if l.kind == tunnelv1.Lane_LANE_FAST {
@@ -271,6 +272,10 @@ func (l *lane) begin(ctx context.Context, link *controlclient.Link, way int, ser
 	info := link.Info()
 	l.logger.Info("link up", zap.String("lane", laneName(l.kind)), zap.String("transport", info.Transport), zap.String("tls_opened_by", info.OpenedBy),
 		zap.Uint64("generation", link.Generation), zap.Duration("clock_offset", l.open.Clock.Offset()))
+	var old []*held
+	if info.Transport == TransportQUIC {
+		old = l.second()
+	}
 	l.mu.Lock()
 	if l.renew && way == l.way {
 		l.renew = false

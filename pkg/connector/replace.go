@@ -74,8 +74,8 @@ func (l *lane) upgrade(ctx context.Context, serving *sync.WaitGroup) {
 		case <-l.improve:
 			timer.Stop()
 		}
-		if old := l.second(); len(old) > 0 && !l.isLeaving() {
-			l.move(ctx, old, serving)
+		if len(l.second()) > 0 && !l.isLeaving() {
+			l.move(ctx, serving)
 		}
 	}
 }
@@ -95,8 +95,8 @@ func (l *lane) second() (out []*held) {
 	return out
 }
 
-// move opens a link over QUIC and then replaces the old ones. That it cannot is no news, and costs no back-off: the lane has a link.
-func (l *lane) move(ctx context.Context, old []*held, serving *sync.WaitGroup) {
+// move opens a link over QUIC, which takes the place of those over WebSocket. That it cannot is no news, and costs no back-off: the lane has a link.
+func (l *lane) move(ctx context.Context, serving *sync.WaitGroup) {
 	l.mu.Lock()
 	how, way := l.better, l.way
 	l.mu.Unlock()
@@ -106,5 +106,5 @@ func (l *lane) move(ctx context.Context, old []*held, serving *sync.WaitGroup) {
 		l.logger.Debug("QUIC does not reach the edge yet", zap.Error(err))
 		return
 	}
-	l.begin(ctx, link, way, serving, old...)
+	l.begin(ctx, link, way, serving)
 }

@@ -3,6 +3,7 @@ package connector_test
 import (
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -92,36 +93,50 @@ func (e *testEdge) eventually(t testing.TB, what string, ok func() bool) {
 }
 
 // Exchanges had to go over WebSocket because UDP was closed. It opens: the lane moves to QUIC, no exchange fails, and what runs on
-// the old link ends in its own time.
+// the old link ends in its own time; so too where nothing says that it opened, and the lane only grows.
 func TestFastLaneReturnsToQUIC(t *testing.T) {
-	e := newEdge(t)
-	e.stop()
-	e.start(false)
-	events := make(chan struct{})
-	c := newClinic(t, e, connector.TransportAuto, func(cfg *connector.Config) { cfg.Network = events })
-	e.members(t, 2)
-	if got := e.fast(); got[0] != connector.TransportWebSocket {
-		t.Fatalf("over %v without UDP", got)
+	for name, told := range map[string]bool{"the network changed": true, "the lane grows": false} {
+		t.Run(name, func(t *testing.T) {
+			e := newEdge(t)
+			e.stop()
+			e.start(false)
+			events := make(chan struct{})
+			c := newClinic(t, e, connector.TransportAuto, func(cfg *connector.Config) { cfg.Network = events })
+			e.members(t, 2)
+			if got := e.fast(); got[0] != connector.TransportWebSocket {
+				t.Fatalf("over %v without UDP", got)
+			}
+			long := slow(t, e, e.member(t), "ses_1")
+			if !told {
+				e.openUDP()
+			}
+			load := newLoad(t, e)
+			load.more(t, 100)
+			if told {
+				e.openUDP()
+				events <- struct{}{}
+			}
+			e.eventually(t, "no QUIC", func() bool { return slices.Contains(e.fast(), connector.TransportQUIC) })
+			load.more(t, 300) // with both
+			e.eventually(t, "the old link takes exchanges", func() bool {
+				for range 20 {
+					if m, err := e.registry.Pick(t.Context(), "maple", "main", ""); err != nil || m.Link.Info().Transport != connector.TransportQUIC {
+						return false
+					}
+				}
+				return true
+			})
+			load.end(t)
+			if !slices.Contains(e.fast(), connector.TransportWebSocket) {
+				t.Error("the old link was closed under what runs on it")
+			}
+			close(c.origin.hold)
+			if text, err := io.ReadAll(long.Body); err != nil || string(text) != "chart of /slow" {
+				t.Errorf("what ran on the old link: %q %v", text, err)
+			}
+			e.eventually(t, "the old link stays", func() bool { return !slices.Contains(e.fast(), connector.TransportWebSocket) })
+		})
 	}
-	long := slow(t, e, e.member(t), "ses_1")
-	load := newLoad(t, e)
-	load.more(t, 100)
-	e.openUDP()
-	events <- struct{}{}
-	e.eventually(t, "no QUIC", func() bool { return len(e.fast()) == 2 })
-	load.more(t, 300) // with both
-	load.end(t)
-	for range 20 {
-		m, err := e.registry.Pick(t.Context(), "maple", "main", "")
-		if err != nil || m.Link.Info().Transport != connector.TransportQUIC {
-			t.Fatalf("%v %v", m, err)
-		}
-	}
-	close(c.origin.hold)
-	if text, err := io.ReadAll(long.Body); err != nil || string(text) != "chart of /slow" {
-		t.Errorf("what ran on the old link: %q %v", text, err)
-	}
-	e.eventually(t, "the old link stays", func() bool { return len(e.fast()) == 1 && e.fast()[0] == connector.TransportQUIC })
 }
 
 // The address that TCP links came from is gone, or the machine woke up from a long sleep: there are new links at once, and what
