@@ -141,7 +141,7 @@ func TestRulesKeptAtTheEdge(t *testing.T) {
 	if status, _, err := r.get("/"); err != nil || status != http.StatusNotFound {
 		t.Errorf("without rules: %d, %v", status, err)
 	}
-	r.says("no rules", "nothing is kept here")
+	r.says("unknown", "nothing is kept here")
 
 	r.Admin("ingress", "set", r.rules("one.yaml", toOrigin(r.one.URL)))
 	r.serves("one")
