@@ -11,7 +11,8 @@ import (
 
 // Heap makes garbage wait until the heap has least bytes, and from there on until it has doubled, which is Go's own rule for
 // every size. A process that serves a lot and holds little otherwise collects a few megabytes many times a second; one that
-// holds more than half of least is not given a byte more than Go would. While such a one does little, it gets a quarter of that: an
+// holds more than half of least is not given a byte more than Go would. Where garbage would fill it more than once in two seconds, least is twice as much
+// (DESIGN.md has what that saves). While one that holds much does little, it gets a quarter of what Go would give: an
 // edge with a thousand idle connectors would hold them twice; and once it has done little for a while, what is free goes back to the
 // system. It is for a whole process: main calls it, once. An
 // operator's GOGC stands, and GOMEMLIMIT bounds it like everything else. stop leaves things as they then are.
@@ -19,7 +20,7 @@ func Heap(least uint64) (stop func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}
 	}
-	h := &heap{least: least, percent: 100, last: time.Now()}
+	h := &heap{least: least, percent: 100, last: time.Now().Add(-quiet)} // nothing that has just begun is busy
 	h.adjust()
 	h.after()
 	return func() { h.stopped.Store(true) }
@@ -142,6 +143,10 @@ const (
 
 // growth is by how many percent the heap may grow until the next collection.
 func (c collection) growth(least uint64) int {
+	filling := c.before > 0 && c.live-min(c.before, c.live) > c.before/8
+	if c.live < least && !filling && c.brings(least) < quiet {
+		least *= 2
+	}
 	if c.live < least/2 {
 		return int((least - c.live) * 100 / c.live)
 	}
@@ -152,7 +157,7 @@ func (c collection) growth(least uint64) int {
 		if apart := doubles.Seconds() * stillPercent / 100; float64(c.live) <= stillRate*apart {
 			most = stillPercent
 		}
-	case c.before > 0 && c.live-min(c.before, c.live) > c.before/8:
+	case filling:
 		most = fillingPercent
 	case doubles < busy:
 		most = 100
@@ -163,4 +168,10 @@ func (c collection) growth(least uint64) int {
 		most = max(most, int((least-c.live)*100/c.live))
 	}
 	return most
+}
+
+// brings is how long it takes until there is as much garbage as that.
+func (c collection) brings(garbage uint64) time.Duration {
+	brought := float64(c.live) * float64(max(c.percent, 1)) / 100
+	return time.Duration(min(c.took.Seconds()*float64(garbage)/brought, time.Hour.Seconds()) * float64(time.Second))
 }
