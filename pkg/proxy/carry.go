@@ -36,7 +36,7 @@ type carrying struct {
 }
 
 // Carry sends r to the passage's site and writes the answer to w. r.Context is the lease: when it ends, the exchange does,
-// on both sides of the tunnel, in whatever it is doing.
+// on both sides of the tunnel, in whatever it is doing. It must end once Carry has returned, at the latest with the handler.
 //
 // An answer that breaks off after its head must not look whole to the browser: Carry then concludes and panics with
 // http.ErrAbortHandler, which net/http turns into a broken connection or stream.
@@ -63,8 +63,6 @@ func (c *carrying) run() {
 	if !ok {
 		return
 	}
-	ctx, cancel := context.WithCancel(c.r.Context())
-	defer cancel()
 	if c.upload = newUpload(c.r, c.control); c.upload != nil {
 		defer c.upload.end()
 		// Else net/http takes in the rest of the body before it lets the answer's head out (HTTP/1.1 only).
@@ -75,7 +73,7 @@ func (c *carrying) run() {
 	stop := context.AfterFunc(c.r.Context(), c.cut)
 	defer c.letGo(stop)
 	defer c.end()
-	resp, err := c.ask(ctx, head)
+	resp, err := c.ask(c.r.Context(), head)
 	if err != nil {
 		c.fail(err)
 		return
