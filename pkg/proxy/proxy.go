@@ -50,8 +50,6 @@ type Config struct {
 	Metrics *metric.Registry
 	// HeadBudget is how many bytes of request line and fields may reach the origin; 0 means DefaultHeadBudget.
 	HeadBudget int
-	// WriteIdle is how long a browser may take nothing of an answer; 0 means DefaultWriteIdle.
-	WriteIdle time.Duration
 	// Again is how long after it was sent over an edge that has gone a request may be sent again; 0 means DefaultAgain, and more must
 	// not be: the connector forgets it.
 	Again time.Duration
@@ -70,7 +68,6 @@ type Proxy struct {
 	pages     Pages
 	logger    *zap.Logger
 	budget    int
-	writeIdle time.Duration
 	again     time.Duration
 	buffers   hop.Buffers
 	exchanges atomic.Uint64
@@ -79,15 +76,12 @@ type Proxy struct {
 
 // New returns a Proxy.
 func New(cfg Config) *Proxy {
-	p := &Proxy{picker: cfg.Registry, pages: cfg.Pages, logger: cfg.Logger, budget: cfg.HeadBudget, writeIdle: cfg.WriteIdle, again: cfg.Again}
+	p := &Proxy{picker: cfg.Registry, pages: cfg.Pages, logger: cfg.Logger, budget: cfg.HeadBudget, again: cfg.Again}
 	if p.logger == nil {
 		p.logger = zap.NewNop()
 	}
 	if p.budget == 0 {
 		p.budget = DefaultHeadBudget
-	}
-	if p.writeIdle == 0 {
-		p.writeIdle = DefaultWriteIdle
 	}
 	if p.again == 0 {
 		p.again = DefaultAgain

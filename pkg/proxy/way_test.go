@@ -53,7 +53,6 @@ type wayConfig struct {
 	extra string // lines added to the rule for the origin
 	http2 bool
 	tls   bool
-	idle  time.Duration
 	again time.Duration
 }
 
@@ -78,7 +77,7 @@ func newWay(t testing.TB, originURL string, cfg wayConfig) *way {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := proxy.New(proxy.Config{Registry: w, Pages: pages, WriteIdle: cfg.idle, Again: cfg.again, Metrics: metric.New()})
+	p := proxy.New(proxy.Config{Registry: w, Pages: pages, Again: cfg.again, Metrics: metric.New()})
 	w.serve = func(rw http.ResponseWriter, r *http.Request) { w.carry(p, rw, r) }
 	w.edge = httptest.NewUnstartedServer(w.serve)
 	w.edge.EnableHTTP2 = cfg.http2
