@@ -16,15 +16,22 @@ func FieldAllowed(name string) bool {
 	if !httpguts.ValidHeaderFieldName(name) {
 		return false
 	}
+	is := func(reserved string) bool { return strings.EqualFold(name, reserved) }
 	switch len(name) {
-	case 2, 4, 7, 10, 14, 16, 17:
-	default:
-		return true
-	}
-	switch strings.ToLower(name) {
-	case "te", "host", "trailer", "upgrade", "keep-alive", "connection", "content-length", "http2-settings",
-		"proxy-connection", "transfer-encoding":
-		return false
+	case 2:
+		return !is("te")
+	case 4:
+		return !is("host")
+	case 7:
+		return !is("trailer") && !is("upgrade")
+	case 10:
+		return !is("keep-alive") && !is("connection")
+	case 14:
+		return !is("content-length") && !is("http2-settings")
+	case 16:
+		return !is("proxy-connection")
+	case 17:
+		return !is("transfer-encoding")
 	}
 	return true
 }

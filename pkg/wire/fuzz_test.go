@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -178,6 +179,17 @@ func BenchmarkRequestHead(b *testing.B) {
 	var buf bytes.Buffer
 	w, r := wire.NewWriter(&buf), wire.NewReader(&buf)
 	q := request()
+	q.Assertion, q.OriginAssertion = strings.Repeat("eyJhbGciOiJFZERTQSJ9", 35), strings.Repeat("eyJhbGciOiJFZERTQSJ9", 30)
+	q.TrailerNames, q.Header = nil, wire.Header{
+		{Name: "Accept", Value: "text/html"},
+		{Name: "Accept-Language", Value: "en-CA"},
+		{Name: "Cookie", Value: "JSESSIONID=0123456789ABCDEF0123456789ABCDEF"},
+		{Name: "Referer", Value: "https://oscar.maple.localhost:8443/oscar/provider/providercontrol.jsp"},
+		{Name: "Sec-Fetch-Dest", Value: "document"},
+		{Name: "Sec-Fetch-Mode", Value: "navigate"},
+		{Name: "Sec-Fetch-Site", Value: "same-origin"},
+		{Name: "User-Agent", Value: "Mozilla/5.0 (X11; Linux x86_64)"},
+	}
 	b.ReportAllocs()
 	for b.Loop() {
 		buf.Reset()

@@ -6,7 +6,7 @@ func visible(s string, limit int) bool {
 		return false
 	}
 	for i := 0; i < len(s); i++ {
-		if s[i] <= ' ' || s[i] >= 0x7f {
+		if s[i]-'!' > '~'-'!' { // one comparison: assertions are long
 			return false
 		}
 	}

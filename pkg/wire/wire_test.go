@@ -135,6 +135,18 @@ func TestRefusedEntries(t *testing.T) {
 	}
 }
 
+// Names and assertions are of visible ASCII.
+func TestOnlyVisibleBytesInNames(t *testing.T) {
+	for c := range 256 {
+		q := request()
+		q.RequestID = string([]byte{'a', byte(c)})
+		err := wire.NewWriter(io.Discard).RequestHead(&q)
+		if taken := err == nil; taken != (c > ' ' && c < 0x7f) {
+			t.Errorf("0x%02x: %v", c, err)
+		}
+	}
+}
+
 // refused checks that neither side takes h as a head's entries.
 func refused(t *testing.T, what string, h wire.Header) {
 	t.Helper()
