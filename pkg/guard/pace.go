@@ -31,16 +31,13 @@ var ErrSlow = errors.New("the request's body comes too slowly")
 func Pace(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
-		pw := &writer{ResponseWriter: w, rc: rc, watch: newWatch(rc.SetWriteDeadline)}
-		if r.ProtoMajor == 1 {
-			pw.under = gather.From(r.Context())
-		}
+		pw := &writer{ResponseWriter: w, rc: rc, request: r, watch: watch{deadline: rc.SetWriteDeadline}}
 		defer pw.watch.end()
 		if r.Body == nil || r.Body == http.NoBody {
 			next.ServeHTTP(pw, r)
 			return
 		}
-		b := &body{ReadCloser: r.Body, request: r, watch: newWatch(rc.SetReadDeadline)}
+		b := &body{ReadCloser: r.Body, request: r, watch: watch{deadline: rc.SetReadDeadline}}
 		defer b.watch.end()
 		// net/http looks at the body of its own request when it writes the head, so that one stays as it is.
 		own := r.WithContext(r.Context())
@@ -64,45 +61,53 @@ func last(w http.ResponseWriter) {
 // watch makes a deadline pass when one wait has lasted for BodyIdle. A deadline that is merely set ahead would do harm:
 // HTTP/2 acts on it even while nobody reads or writes.
 type watch struct {
-	timer *time.Timer
-	fired atomic.Bool
+	deadline func(time.Time) error
+	fired    atomic.Bool
 
-	mu   sync.Mutex // held while the deadline is set
-	over bool       // the handler has returned
+	mu    sync.Mutex  // guards both; held while the deadline is set
+	timer *time.Timer // nil before the first wait: most requests have no body
+	over  bool        // the handler has returned
 }
 
-func newWatch(deadline func(time.Time) error) *watch {
-	w := &watch{}
-	w.timer = time.AfterFunc(BodyIdle, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if w.over {
-			return
-		}
-		w.fired.Store(true)
-		// A writer without deadlines (a test's recorder) has no peer that could be slow.
-		_ = deadline(time.Now())
-	})
-	w.timer.Stop()
-	return w
+func (w *watch) start() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.timer == nil {
+		w.timer = time.AfterFunc(BodyIdle, w.fire)
+		return
+	}
+	w.timer.Reset(BodyIdle)
 }
 
-func (w *watch) start() { w.timer.Reset(BodyIdle) }
-func (w *watch) stop()  { w.timer.Stop() }
+func (w *watch) fire() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		return
+	}
+	w.fired.Store(true)
+	// A writer without deadlines (a test's recorder) has no peer that could be slow.
+	_ = w.deadline(time.Now())
+}
+
+// stop ends the wait that the same goroutine started.
+func (w *watch) stop() { w.timer.Stop() }
 
 // end returns once the deadline is not being set and never will be: net/http's writer must not be touched after the
 // handler, and over HTTP/2 that would be a crash.
 func (w *watch) end() {
-	w.timer.Stop()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.timer != nil {
+		w.timer.Stop()
+	}
 	w.over = true
 }
 
 type body struct {
 	io.ReadCloser
 	request *http.Request
-	watch   *watch
+	watch   watch
 	waited  time.Duration
 	bytes   int64
 	err     error
@@ -140,11 +145,10 @@ func (b *body) trailers() error {
 
 type writer struct {
 	http.ResponseWriter
-	rc     *http.ResponseController
-	watch  *watch
-	duplex bool
-	// under is the socket, where a write goes through to it at once: with HTTP/1.1 only.
-	under gather.Holder
+	rc      *http.ResponseController
+	request *http.Request
+	watch   watch
+	duplex  bool
 }
 
 var (
@@ -164,15 +168,24 @@ func (w *writer) EnableFullDuplex() error {
 func (w *writer) Write(p []byte) (int, error) {
 	w.watch.start()
 	defer w.watch.stop()
-	if w.under == nil || len(p) <= tlsRecord {
+	under := w.under(len(p))
+	if under == nil {
 		return w.ResponseWriter.Write(p)
 	}
-	w.under.Hold()
+	under.Hold()
 	n, err := w.ResponseWriter.Write(p)
-	if released := w.under.Release(); err == nil {
+	if released := under.Release(); err == nil {
 		err = released
 	}
 	return n, err
+}
+
+// under is the socket, where a write of n bytes makes several to it, and at once: with HTTP/1.1 only.
+func (w *writer) under(n int) gather.Holder {
+	if n <= tlsRecord || w.request.ProtoMajor != 1 {
+		return nil
+	}
+	return gather.From(w.request.Context())
 }
 
 // tlsRecord is how much a record of TLS holds (RFC 8446 §5.1).
