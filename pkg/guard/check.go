@@ -75,18 +75,19 @@ func checkHeader(h http.Header) *Refusal {
 			bytes += len(name) + len(v) + len(": \r\n")
 		}
 	}
-	tooMuch := &Refusal{Status: http.StatusRequestHeaderFieldsTooLarge, Code: CodeHeaders}
 	switch {
 	case count > MaxHeaders:
-		tooMuch.Reason = "header-count"
+		return tooMuch("header-count")
 	case bytes > MaxHeaderBytes:
-		tooMuch.Reason = "header-bytes"
+		return tooMuch("header-bytes")
 	case cookies(h["Cookie"]) > MaxCookies:
-		tooMuch.Reason = "cookie-count"
-	default:
-		return nil
+		return tooMuch("cookie-count")
 	}
-	return tooMuch
+	return nil
+}
+
+func tooMuch(reason string) *Refusal {
+	return &Refusal{Status: http.StatusRequestHeaderFieldsTooLarge, Code: CodeHeaders, Reason: reason}
 }
 
 // plainName accepts letters, digits and hyphens. Underscores, dots and the rest of RFC 9110's tokens are folded together by
