@@ -35,12 +35,12 @@ func (c *carrying) interim(i wire.Interim) error {
 	return nil
 }
 
-// fields writes the answer's fields into the browser's, beside those that the edge set before. An address inside the
-// clinic was turned around by the connector; if one is still there it goes no further.
-func (c *carrying) fields(head *wire.ResponseHead) error {
-	h := c.w.Header()
-	for _, f := range hop.CleanAnswer(head.Header) {
-		verdict := hop.Kept
+// fields returns the answer's fields as they may leave. An address inside the clinic was turned around by the connector; if one is
+// still there it goes no further.
+func (c *carrying) fields(head *wire.ResponseHead) (wire.Header, error) {
+	fields := hop.CleanAnswer(head.Header)
+	for i := range fields {
+		f, verdict := &fields[i], hop.Kept
 		switch f.Name {
 		case "Location", "Content-Location":
 			f.Value, verdict = hop.Location(f.Value, c.Host)
@@ -48,8 +48,23 @@ func (c *carrying) fields(head *wire.ResponseHead) error {
 			f.Value, verdict = hop.Refresh(f.Value, c.Host)
 		}
 		if verdict == hop.Blocked {
-			return errAddress
+			return nil, errAddress
 		}
+	}
+	return fields, nil
+}
+
+// take writes the answer's fields into the browser's, beside those that the edge set before. False means that they may not leave
+// and that the browser got a page instead, with nothing of them.
+func (c *carrying) take(head *wire.ResponseHead) bool {
+	fields, err := c.fields(head)
+	if err != nil {
+		c.cause = err
+		c.page(wire.CodeOriginProtocol, 0)
+		return false
+	}
+	h := c.w.Header()
+	for _, f := range fields {
 		h[f.Name] = append(h[f.Name], f.Value)
 	}
 	if _, ok := h["Content-Type"]; !ok {
@@ -57,20 +72,6 @@ func (c *carrying) fields(head *wire.ResponseHead) error {
 	}
 	h["Strict-Transport-Security"] = []string{transportSecurity}
 	h["X-Request-Id"] = []string{string(c.RequestID)}
-	return nil
-}
-
-// take writes the answer's fields. False means that they may not leave and that the browser got a page instead, with nothing
-// of them.
-func (c *carrying) take(head *wire.ResponseHead) bool {
-	before := maps.Clone(c.w.Header())
-	if err := c.fields(head); err != nil {
-		clear(c.w.Header())
-		maps.Copy(c.w.Header(), before)
-		c.cause = err
-		c.page(wire.CodeOriginProtocol, 0)
-		return false
-	}
 	return true
 }
 

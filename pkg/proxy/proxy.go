@@ -126,16 +126,17 @@ type Result struct {
 type metrics struct {
 	exchanges *prometheus.CounterVec
 	seconds   *prometheus.HistogramVec
-	bytes     *prometheus.CounterVec
+	in, out   prometheus.Counter // bytes
 }
 
 func newMetrics(r *metric.Registry) *metrics {
+	bytes := r.Counter("sallyport_proxy_body_bytes_total", "Bytes of bodies carried.", "direction")
 	return &metrics{
 		exchanges: r.Counter("sallyport_proxy_exchanges_total",
 			"Requests carried to connectors, by class of status or error code.", "result"),
 		seconds: r.Histogram("sallyport_proxy_exchange_seconds", "Time from a judged request to the end of its answer.",
 			[]float64{.005, .02, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}, "result"),
-		bytes: r.Counter("sallyport_proxy_body_bytes_total", "Bytes of bodies carried.", "direction"),
+		in: bytes.WithLabelValues("in"), out: bytes.WithLabelValues("out"),
 	}
 }
 
@@ -151,8 +152,8 @@ func (m *metrics) note(r Result, took time.Duration) {
 	if r.Status != http.StatusSwitchingProtocols {
 		m.seconds.WithLabelValues(result).Observe(took.Seconds())
 	}
-	m.bytes.WithLabelValues("in").Add(float64(r.BytesIn))
-	m.bytes.WithLabelValues("out").Add(float64(r.BytesOut))
+	m.in.Add(float64(r.BytesIn))
+	m.out.Add(float64(r.BytesOut))
 }
 
 // known keeps a code from the far side of a link within wire's set, for labels and pages.
