@@ -137,10 +137,10 @@ func (e *Edge) failed(w http.ResponseWriter, r *http.Request, v *visit, err erro
 	switch code {
 	case fault.Unauthentic:
 		if _, service := r.Header[access.TokenHeader]; service {
-			e.login.TokenRefused(w, r, v.door.Tenant, v.app)
+			e.login.TokenRefused(w, v.known(r), v.door.Tenant, v.app)
 			return
 		}
-		e.login.Challenge(w, r, v.door.Tenant, v.app, r.RequestURI) // setTarget made it the canonical one
+		e.login.Challenge(w, v.known(r), v.door.Tenant, v.app, r.RequestURI) // setTarget made it the canonical one
 	case fault.Denied:
 		e.problem(w, r, v, "E-DENIED")
 	case fault.Invalid:

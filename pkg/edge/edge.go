@@ -73,8 +73,8 @@ type Edge struct {
 	tunnel   http.Handler // the edge's own host
 	port     string       // what stands behind a host in URLs, ":8443"
 	refused  *prometheus.CounterVec
-	requests *prometheus.CounterVec
-	altSvc   []string // nil where HTTP/3 is not offered
+	requests [3]prometheus.Counter // by version of HTTP, from 1 on
+	altSvc   []string              // nil where HTTP/3 is not offered
 
 	// The other end.
 	registry *registry.Registry

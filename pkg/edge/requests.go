@@ -35,7 +35,10 @@ func (e *Edge) assembleRequests(context.Context) (err error) {
 	e.proxy = proxy.New(proxy.Config{Registry: e.picker(), Pages: e.pages, Logger: e.logger, Metrics: e.metrics})
 	e.port, e.tunnel = e.config.port(e.Addr()), e.tunnelHost()
 	e.refused = e.metrics.Counter("sallyport_edge_refused_total", "Requests refused for their form, by reason.", "reason")
-	e.requests = e.metrics.Counter("sallyport_edge_requests_total", "Requests that arrived, by version of HTTP.", "version")
+	requests := e.metrics.Counter("sallyport_edge_requests_total", "Requests that arrived, by version of HTTP.", "version")
+	for i := range e.requests {
+		e.requests[i] = requests.WithLabelValues(strconv.Itoa(i + 1))
+	}
 	port, err := e.publicPort()
 	if err != nil {
 		return err

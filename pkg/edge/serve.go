@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"context"
 	"net/http"
 	"strings"
 
@@ -15,9 +14,8 @@ import (
 // goes on. Nothing after this looks at the host or at the bytes of the target again.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v := &visit{request: id.NewRequest()}
-	r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
 	w.Header().Set("Strict-Transport-Security", "max-age=31536000")
-	e.requests.WithLabelValues(version(r)).Inc()
+	e.requests[min(max(r.ProtoMajor, 1), len(e.requests))-1].Inc()
 
 	host, refusal := guard.Host(r)
 	if refusal != nil {
@@ -63,17 +61,6 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// version names the version of HTTP in metrics.
-func version(r *http.Request) string {
-	switch r.ProtoMajor {
-	case 3:
-		return "3"
-	case 2:
-		return "2"
-	}
-	return "1"
-}
-
 // ownRemedy lets a browser with too many cookies get at what takes them away: our own paths on the app's host. What net/http
 // takes bounds them there.
 func ownRemedy(r *http.Request, door *route.Door, refusal *guard.Refusal) bool {
@@ -88,5 +75,5 @@ func (e *Edge) asStranger(w http.ResponseWriter, r *http.Request, v *visit, next
 		return
 	}
 	defer ticket.Release()
-	next.ServeHTTP(w, r)
+	next.ServeHTTP(w, v.known(r))
 }

@@ -29,6 +29,11 @@ type visit struct {
 
 type visitKey struct{}
 
+// known is r for those whom the visit itself is not given: they find the request's id with requestID.
+func (v *visit) known(r *http.Request) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
+}
+
 // requestID returns the id that ServeHTTP gave to a request.
 func requestID(r *http.Request) id.Request {
 	if v, ok := r.Context().Value(visitKey{}).(*visit); ok {
@@ -37,7 +42,8 @@ func requestID(r *http.Request) id.Request {
 	return id.NewRequest()
 }
 
-// setTarget replaces net/http's reading of the target by the canonical one, so that there is no second.
+// setTarget replaces net/http's reading of the target by the canonical one, so that there is no second. net/http itself does not
+// look at its own again.
 func setTarget(r *http.Request, t urlpath.Target) {
 	r.URL = &url.URL{Path: t.Path, RawQuery: t.RawQuery, ForceQuery: t.HasQuery && t.RawQuery == ""}
 	r.RequestURI = t.String()
