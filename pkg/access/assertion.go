@@ -77,7 +77,7 @@ func (a *Access) Assertions(g Grant, connector id.Connector, generation uint64) 
 	if g.Lease == nil || g.Lease.ctx.Err() != nil {
 		return "", "", fault.New(fault.Denied, "access was withdrawn")
 	}
-	q, now := g.question, a.cfg.Now()
+	q, now := &g.Lease.question, a.cfg.Now()
 	k := assertionKey{
 		tenant: q.Tenant.ID, session: q.Identity.Authentication.Session, token: q.Identity.Authentication.Token,
 		principal: q.Identity.Principal.ID, app: q.App.ID, site: q.App.Site, host: q.App.Host,
@@ -99,7 +99,7 @@ func (a *Access) Assertions(g Grant, connector id.Connector, generation uint64) 
 	return p.assertion, p.origin, nil
 }
 
-func (a *Access) mintAssertions(q Question, k assertionKey, now, expires time.Time) (pair, error) {
+func (a *Access) mintAssertions(q *Question, k assertionKey, now, expires time.Time) (pair, error) {
 	claims := token.Claims{
 		Issuer: token.AssertionIssuer, Subject: k.principal, Audience: []string{token.AssertionAudience(k.connector, k.generation)},
 		IssuedAt: now, Expires: expires, Tenant: k.tenant, Session: k.session, ID: string(k.token), Kind: string(q.Identity.Principal.Kind),

@@ -25,15 +25,13 @@ type Grant struct {
 	Sequence int64
 	// Lease is set when Decision allows; the caller releases it when the exchange is over.
 	Lease *Lease
-
-	question Question
 }
 
 // Authorize judges q, records the judgement durably and only then answers. When it allows, the error is nil and the Grant
 // holds a lease derived from ctx. Errors: fault.Denied (the Grant says why), fault.Unauthentic when nobody is asking or what
 // proved them has just ended, fault.Unavailable when the decision cannot be recorded: what is not recorded does not happen.
 func (a *Access) Authorize(ctx context.Context, q Question) (Grant, error) {
-	g := Grant{question: q}
+	var g Grant
 	if !q.Identity.of(q.Tenant.ID, q.App) {
 		g.Decision = policy.Decision{Reason: policy.ReasonNoPrincipal}
 		a.stranger(q.Tenant.ID, "", policy.ReasonNoPrincipal)
