@@ -32,7 +32,7 @@ func prepared(t *testing.T) Config {
 }
 
 // running is an edge that serves until the test ends, and ends cleanly then.
-func running(t *testing.T, c Config) *Edge {
+func running(t testing.TB, c Config) *Edge {
 	t.Helper()
 	e, err := New(t.Context(), c, zap.NewNop())
 	if err != nil {
@@ -43,7 +43,7 @@ func running(t *testing.T, c Config) *Edge {
 }
 
 // serving runs an edge until the test ends, or it is stopped.
-func serving(t *testing.T, e *Edge) (stop func()) {
+func serving(t testing.TB, e *Edge) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

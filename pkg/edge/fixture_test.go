@@ -15,7 +15,7 @@ func record(h http.Handler, path string) *httptest.ResponseRecorder {
 }
 
 // eventually tries until it is so, for 15 s at most.
-func eventually(t *testing.T, what string, try func() bool) {
+func eventually(t testing.TB, what string, try func() bool) {
 	t.Helper()
 	tick, limit := time.NewTicker(20*time.Millisecond), time.After(15*time.Second)
 	defer tick.Stop()

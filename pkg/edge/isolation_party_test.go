@@ -43,7 +43,7 @@ import (
 
 // isolation is an edge with two clinics of which everything is up, and a third that there is not.
 type isolation struct {
-	t                 *testing.T
+	t                 testing.TB
 	edge              *Edge
 	by, other, nobody *party
 	before            string // what the edge shows the other clinic of itself
@@ -84,7 +84,7 @@ func (c *party) marks() []string {
 	return []string{string(c.tenant), string(c.connector), string(c.user), string(c.session), string(c.tokenID), c.instance}
 }
 
-func newIsolation(t *testing.T, database string) *isolation {
+func newIsolation(t testing.TB, database string) *isolation {
 	c := Default()
 	c.StateDir, c.Host, c.Listen, c.Loopback = filepath.Join(t.TempDir(), "state"), "edge.example", "127.0.0.1:0", "127.0.0.1:0"
 	c.Store = database
