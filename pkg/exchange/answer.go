@@ -17,7 +17,7 @@ import (
 // read; it ends with an error when the exchange does.
 type Answer struct {
 	x    *served
-	send *sender
+	send sender
 	// upgraded is read without mu, which a blocked write holds.
 	upgraded atomic.Bool
 
@@ -46,10 +46,6 @@ const (
 	switched // an upgrade took over
 	done
 )
-
-func newAnswer(x *served, moves *Moves) *Answer {
-	return &Answer{x: x, send: newSender(x.stream), move: newMover(moves, download, &x.head)}
-}
 
 func misuse(what string) error { return fmt.Errorf("exchange answer: %s", what) }
 
@@ -94,7 +90,7 @@ func (a *Answer) Head(h wire.ResponseHead) error {
 		return err
 	}
 	a.state, a.length = inBody, h.ContentLength
-	a.noBody = bodyless(a.x.head.Method, h.Status)
+	a.noBody = bodyless(a.x.request.Head.Method, h.Status)
 	a.move.declared(h.ContentLength)
 	return nil
 }
@@ -119,7 +115,7 @@ func (a *Answer) write(n int, send func(from, to int) (int, error)) (int, error)
 		return 0, a.abort(wire.CodeOriginProtocol, "the answer is longer than declared")
 	}
 	for from := 0; from < n; {
-		part := a.move.step(a.x.ctx, a.send, a.wrote, n-from)
+		part := a.move.step(a.x.ctx, &a.send, a.wrote, n-from)
 		sent, err := send(from, from+part)
 		from, a.wrote = from+sent, a.wrote+int64(sent)
 		if err != nil {
@@ -135,9 +131,9 @@ func (a *Answer) ReadFrom(src io.Reader) (int64, error) {
 	defer f.close()
 	var total int64
 	for {
-		n, err := src.Read(f.space(a.send, a.limit()))
+		n, err := src.Read(f.space(&a.send, a.limit()))
 		if n > 0 {
-			written, werr := a.write(n, func(from, to int) (int, error) { return f.send(a.send, from, to) })
+			written, werr := a.write(n, func(from, to int) (int, error) { return f.send(&a.send, from, to) })
 			total += int64(written)
 			if werr != nil {
 				return total, werr
@@ -237,7 +233,7 @@ func (a *Answer) abort(code, message string) error {
 func (a *Answer) Upgrade(h wire.ResponseHead) (Conn, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.state != beforeHead || h.Status != 101 || !strings.EqualFold(h.Upgrade, a.x.head.Upgrade) {
+	if a.state != beforeHead || h.Status != 101 || !strings.EqualFold(h.Upgrade, a.x.request.Head.Upgrade) {
 		return nil, misuse("an upgrade that was not asked for, or out of turn")
 	}
 	if err := a.put(true, func(w *wire.Writer) error { return w.ResponseHead(&h) }); err != nil {
@@ -246,7 +242,7 @@ func (a *Answer) Upgrade(h wire.ResponseHead) (Conn, error) {
 	a.state = switched
 	a.upgraded.Store(true)
 	a.x.in.length, a.x.in.moves = -1, nil
-	a.conn = &conn{stream: a.x.stream, in: a.x.in, out: a.send, left: func(whole bool) {
+	a.conn = &conn{stream: a.x.stream, in: &a.x.in, out: &a.send, left: func(whole bool) {
 		if !whole {
 			a.x.stream.Reset(tunnel.ResetCancelled)
 		}

@@ -14,7 +14,7 @@ func (a *answerBody) Read(p []byte) (int, error) { return a.call.in.Read(p) }
 // Close gives up what has not been read; the peer's handler learns of it. It may be called during a Read, which then
 // fails.
 func (a *answerBody) Close() error {
-	b := a.call.in
+	b := &a.call.in
 	if b.closed.Swap(true) {
 		return nil
 	}

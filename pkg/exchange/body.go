@@ -44,7 +44,7 @@ func (b *body) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed.Load() {
-		return 0, errClosed()
+		return 0, errClosed
 	}
 	return b.read(p)
 }
@@ -144,7 +144,7 @@ func (b *body) quit() {
 	if b.err != nil || b.lane == nil {
 		return
 	}
-	b.err = errClosed()
+	b.err = errClosed
 	b.lane.reset(tunnel.ResetCancelled)
 	b.lane.leave()
 }

@@ -58,8 +58,8 @@ func (r *Response) Upgraded() (Conn, bool) {
 // call is one running Do and what is left of it until the answer's body is closed.
 type call struct {
 	stream  tunnel.Stream
-	out     *sender
-	in      *body
+	out     sender
+	in      body
 	release func() bool // detaches from the context
 	abort   func(error) *AbortError
 	moves   *Moves
@@ -85,11 +85,11 @@ func Do(ctx context.Context, link Opener, req *Request) (*Response, error) {
 		return nil, abort(err)
 	}
 	c := &call{
-		stream: stream, out: newSender(stream), abort: abort,
+		stream: stream, out: sender{stream: stream, w: newWriter(stream)}, abort: abort,
 		goOn: make(chan struct{}), over: make(chan struct{}),
 	}
 	c.release = context.AfterFunc(ctx, func() { stream.Reset(tunnel.ResetCancelled) })
-	c.in = &body{
+	c.in = body{
 		stream: stream, abort: abort, ended: c.ended, r: newReader(stream),
 		moves: req.Moves, direction: download, key: bodyKey{req.Head.Generation, req.Head.Exchange},
 	}
@@ -208,13 +208,13 @@ func (c *call) interim(req *Request) error {
 }
 
 func (c *call) response(req *Request, head wire.ResponseHead) (*Response, error) {
-	resp := &Response{Head: head, body: c.in}
+	resp := &Response{Head: head, body: &c.in}
 	if head.Status == 101 {
 		if !strings.EqualFold(head.Upgrade, req.Head.Upgrade) {
 			return nil, fmt.Errorf("an upgrade that was not asked for: %w", wire.ErrProtocol)
 		}
 		c.in.length, c.in.moves = -1, nil
-		resp.conn = &conn{stream: c.stream, in: c.in, out: c.out, left: c.switchedOff}
+		resp.conn = &conn{stream: c.stream, in: &c.in, out: &c.out, left: c.switchedOff}
 		c.in.ended = resp.conn.inEnded
 		resp.Body = resp.conn
 		return resp, nil

@@ -204,7 +204,7 @@ func (l *outLane) flush() error {
 // send sends b, and returns a block in its place: the same one if it is free again.
 func (l *outLane) send(b *block) (*block, error) {
 	if l.ended { // somebody else broke it off while this was being read
-		return b, errClosed()
+		return b, errClosed
 	}
 	b.place(l.offset)
 	if l.move.Wait != nil {
@@ -235,7 +235,7 @@ func (l *outLane) send(b *block) (*block, error) {
 // another one may be tried.
 func (l *outLane) end(e *wire.End) error {
 	if l.ended {
-		return errClosed()
+		return errClosed
 	}
 	first := l.move.Streams[0]
 	w := newWriter(first)
@@ -308,7 +308,7 @@ func (l *outLane) close() {
 func (s *sender) enter(lane *outLane) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := errClosed()
+	err := errClosed
 	if s.w != nil {
 		err = s.w.Moved(&wire.Moved{Offset: lane.offset, Lane: wire.LaneBulk, Stripes: uint32(len(lane.move.Streams))})
 	}

@@ -25,14 +25,12 @@ type sender struct {
 	gone atomic.Bool
 }
 
-func newSender(s tunnel.Stream) *sender { return &sender{stream: s, w: newWriter(s)} }
-
 // put gathers what f writes. It leaves at once if flush is set or if it is much, else within holdBack.
 func (s *sender) put(flush bool, f func(*wire.Writer) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.w == nil {
-		return errClosed()
+		return errClosed
 	}
 	if err := f(s.w); err != nil {
 		return err
@@ -113,7 +111,7 @@ func (s *sender) flush() error {
 func (s *sender) flushLocked() error {
 	s.disarm()
 	if s.w == nil {
-		return errClosed()
+		return errClosed
 	}
 	if lane := s.lane.Load(); lane != nil {
 		return lane.flush()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,16 +49,16 @@ func (e *PanicError) Error() string { return fmt.Sprintf("exchange handler panic
 
 // served is one running Serve.
 type served struct {
-	stream tunnel.Stream
-	head   wire.RequestHead
-	in     *body
-	out    *Answer
-	ctx    context.Context // the handler's: moved bodies end with it
-	cancel context.CancelCauseFunc
-	abort  func(error) *AbortError
-	// framed says that the request ended by the rules; watched is then closed when the peer has let the stream go.
-	framed  atomic.Bool
-	watched chan struct{}
+	stream  tunnel.Stream
+	request Incoming
+	in      body
+	out     Answer
+	ctx     context.Context // the handler's: moved bodies end with it
+	cancel  context.CancelCauseFunc
+	abort   func(error) *AbortError
+	// framed says that the request ended by the rules; watching is then done when the peer has let the stream go.
+	framed   atomic.Bool
+	watching sync.WaitGroup
 }
 
 // Serve answers the exchange on s, of which the kind byte has been read, and returns when both directions have ended.
@@ -73,7 +74,7 @@ func ServeMoving(ctx context.Context, s tunnel.Stream, h Handler, moves *Moves) 
 	stop := context.AfterFunc(ctx, func() { s.Reset(laneReset(context.Cause(ctx))) })
 	defer stop()
 	abort := func(err error) *AbortError { return atConnector.abort(ctx, err) }
-	x := &served{stream: s, abort: abort, watched: make(chan struct{})}
+	x := &served{stream: s, abort: abort}
 	r := newReader(s)
 	if err := x.readHead(r); err != nil {
 		s.Reset(resetFor(err))
@@ -82,19 +83,22 @@ func ServeMoving(ctx context.Context, s tunnel.Stream, h Handler, moves *Moves) 
 	handling, cancel := context.WithCancelCause(ctx)
 	x.cancel = cancel
 	defer cancel(nil)
-	x.in = &body{
-		stream: s, abort: abort, ended: x.ended, r: r, length: x.head.ContentLength,
-		moves: moves, direction: upload, key: bodyKey{x.head.Generation, x.head.Exchange},
+	x.in = body{
+		stream: s, abort: abort, ended: x.ended, r: r, length: x.request.Head.ContentLength,
+		moves: moves, direction: upload, key: bodyKey{x.request.Head.Generation, x.request.Head.Exchange},
 	}
-	moves.begin(x.in.key)
-	defer moves.end(x.in.key)
+	if x.in.length != 0 { // else nothing is to come elsewhere
+		moves.begin(x.in.key)
+		defer moves.end(x.in.key)
+	}
 	x.ctx = handling
-	x.out = newAnswer(x, moves)
-	in := x.incoming()
-	probe := x.startProbe(handling)
-	err := x.handle(handling, h, in)
+	x.out = Answer{x: x, send: sender{stream: s, w: newWriter(s)}, move: newMover(moves, download, &x.request.Head)}
+	x.incoming()
+	if !x.framed.Load() {
+		defer x.startProbe(handling).Stop()
+	}
+	err := x.handle(handling, h)
 	cancel(nil)
-	probe.Stop()
 	x.settle()
 	x.retire()
 	if err != nil {
@@ -114,7 +118,7 @@ func (x *served) readHead(r *wire.Reader) error {
 	if frame != wire.FrameRequestHead {
 		return unexpected(frame, "instead of a request head")
 	}
-	if x.head, err = r.RequestHead(); err != nil {
+	if x.request.Head, err = r.RequestHead(); err != nil {
 		return err
 	}
 	return x.stream.SetReadDeadline(time.Time{})
@@ -122,32 +126,30 @@ func (x *served) readHead(r *wire.Reader) error {
 
 // incoming prepares what the handler sees of the request. Where no body is to come, the end frame is left to a watcher,
 // so that the handler waits for nothing.
-func (x *served) incoming() *Incoming {
-	in := &Incoming{Head: x.head}
+func (x *served) incoming() {
+	in := &x.request
 	switch {
-	case x.head.Upgrade != "":
+	case x.request.Head.Upgrade != "":
 		in.Body = strings.NewReader("")
-	case x.head.ContentLength == 0:
-		in.Body, in.body = strings.NewReader(""), x.in
-		x.framed.Store(true)
-		go x.watch(true)
-	case x.head.ExpectContinue:
-		in.Body, in.body = &expected{body: x.in, out: x.out}, x.in
+	case x.request.Head.ContentLength == 0:
+		in.Body, in.body = strings.NewReader(""), &x.in
+		x.end(true)
+	case x.request.Head.ExpectContinue:
+		in.Body, in.body = &expected{body: &x.in, out: &x.out}, &x.in
 	default:
-		in.Body, in.body = x.in, x.in
+		in.Body, in.body = &x.in, &x.in
 	}
-	return in
 }
 
 // handle runs the handler. A panic ends one exchange, not the process with everybody else's (attack case E12).
-func (x *served) handle(ctx context.Context, h Handler, in *Incoming) (err error) {
+func (x *served) handle(ctx context.Context, h Handler) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: debug.Stack()}
 			x.out.breakOff(wire.CodeInternal, "")
 		}
 	}()
-	h.ServeExchange(ctx, in, x.out)
+	h.ServeExchange(ctx, &x.request, &x.out)
 	x.out.breakOff(wire.CodeInternal, "the handler returned without an end") // nothing, if there was one
 	return nil
 }
@@ -158,15 +160,21 @@ func (x *served) ended(cause error, framed bool) {
 		x.cancel(cause)
 	}
 	if framed {
-		x.framed.Store(true)
-		go x.watch(false)
+		x.end(false)
 	}
+}
+
+// end notes that the request has ended by the rules, and has the stream watched.
+func (x *served) end(withEnd bool) {
+	x.watching.Add(1) // before settle may find framed set
+	x.framed.Store(true)
+	go x.watch(withEnd)
 }
 
 // watch waits, after the request has ended, for the peer to let the stream go: with a FIN when it has all of the
 // answer, or with a reset when it no longer wants it. withEnd: the end frame is still to come.
 func (x *served) watch(withEnd bool) {
-	defer close(x.watched)
+	defer x.watching.Done()
 	frame, err := x.in.after()
 	if withEnd && err == nil && frame == wire.FrameEnd {
 		var end wire.End
@@ -213,17 +221,13 @@ func (x *served) startProbe(ctx context.Context) *time.Timer {
 func (x *served) settle() {
 	defer x.out.settle()
 	x.out.closeConn()
-	if x.framed.Load() {
-		<-x.watched
-		return
+	if !x.framed.Load() {
+		x.in.closed.Store(true)
+		x.in.mu.Lock() // a Read that the handler left behind
+		x.in.drain()
+		x.in.mu.Unlock()
 	}
-	x.in.closed.Store(true)
-	x.in.mu.Lock() // a Read that the handler left behind
-	x.in.drain()
-	x.in.mu.Unlock()
-	if x.framed.Load() {
-		<-x.watched
-	}
+	x.watching.Wait()
 }
 
 // retire gives the buffers back after settle: the watcher has ended, and a handler's goroutine that still reads is refused.
@@ -231,7 +235,7 @@ func (x *served) retire() {
 	x.in.closed.Store(true)
 	x.in.mu.Lock()
 	if x.in.err == nil {
-		x.in.err = errClosed()
+		x.in.err = errClosed
 	}
 	x.in.retire()
 	x.in.mu.Unlock()

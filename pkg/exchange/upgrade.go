@@ -41,7 +41,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	ended := c.ended
 	c.mu.Unlock()
 	if ended {
-		return 0, errClosed()
+		return 0, errClosed
 	}
 	n, err := c.out.write(p, true)
 	if err != nil {
@@ -94,6 +94,4 @@ func (c *conn) inEnded(cause error, _ bool) {
 	c.peerDone = cause == nil
 }
 
-func errClosed() error {
-	return &AbortError{Code: wire.CodeInternal, Message: "used after it was closed"}
-}
+var errClosed error = &AbortError{Code: wire.CodeInternal, Message: "used after it was closed"}

@@ -52,7 +52,7 @@ func (c *call) copyBody(ctx context.Context, req *Request, move *mover) (wire.En
 	left, sent := req.Head.ContentLength, int64(0)
 	move.declared(left)
 	if left > 0 { // declared as large, it need not be read first
-		move.step(ctx, c.out, 0, 1)
+		move.step(ctx, &c.out, 0, 1)
 	}
 	var f filler
 	defer f.close()
@@ -61,7 +61,7 @@ func (c *call) copyBody(ctx context.Context, req *Request, move *mover) (wire.En
 		if left >= 0 {
 			limit = left + 1 // one more than declared: what is too long shows in the same read
 		}
-		n, err := req.Body.Read(f.space(c.out, limit))
+		n, err := req.Body.Read(f.space(&c.out, limit))
 		if left >= 0 && int64(n) > left {
 			return wire.End{Code: wire.CodeClientAbort, Message: "the request is longer than declared"}, nil
 		}
@@ -70,8 +70,8 @@ func (c *call) copyBody(ctx context.Context, req *Request, move *mover) (wire.En
 				left -= int64(n)
 			}
 			for from := 0; from < n; {
-				part := move.step(ctx, c.out, sent, n-from)
-				if _, werr := f.send(c.out, from, from+part); werr != nil {
+				part := move.step(ctx, &c.out, sent, n-from)
+				if _, werr := f.send(&c.out, from, from+part); werr != nil {
 					return wire.End{}, werr
 				}
 				from, sent = from+part, sent+int64(part)
