@@ -36,16 +36,16 @@ type trip struct {
 
 // request writes the head anew for the origin. The target is the canonical path and the raw query as they came, never
 // re-encoded; the address is the rule's.
-func (t *trip) request() *http.Request {
+func (t *trip) request(ctx context.Context) *http.Request {
 	h := &t.in.Head
-	req := &http.Request{
+	req := (&http.Request{
 		Method: h.Method, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: h.Host,
 		URL: &url.URL{
 			Scheme: t.origin.url.Scheme, Host: t.origin.url.Host, Opaque: h.Path,
 			RawQuery: h.RawQuery, ForceQuery: h.HasQuery,
 		},
 		Header: t.header(),
-	}
+	}).WithContext(ctx)
 	t.body(req)
 	return req
 }
@@ -54,11 +54,20 @@ func (t *trip) header() http.Header {
 	h := &t.in.Head
 	fields := hop.CleanRequest(h.Header)
 	header := make(http.Header, len(fields)+6)
+	values := make([]string, 0, len(fields)+7) // one allocation for the fields' slices of one value each
+	one := func(value string) []string {
+		values = append(values, value)
+		return values[len(values)-1 : len(values) : len(values)]
+	}
 	for _, f := range fields {
-		header[f.Name] = append(header[f.Name], f.Value)
+		if already := header[f.Name]; already != nil {
+			header[f.Name] = append(already, f.Value)
+		} else {
+			header[f.Name] = one(f.Value)
+		}
 	}
 	if _, ok := header["User-Agent"]; !ok {
-		header["User-Agent"] = []string{""} // net/http names itself otherwise
+		header["User-Agent"] = one("") // net/http names itself otherwise
 	}
 	// Under its canonical name net/http takes this field for leave to send the request twice.
 	if v, ok := header["Idempotency-Key"]; ok {
@@ -69,16 +78,16 @@ func (t *trip) header() http.Header {
 		delete(header, "X-Idempotency-Key")
 		header["x-idempotency-key"] = v
 	}
-	header["X-Forwarded-For"] = []string{h.ClientIP}
-	header["X-Forwarded-Proto"] = []string{h.Scheme}
+	header["X-Forwarded-For"] = one(h.ClientIP)
+	header["X-Forwarded-Proto"] = one(h.Scheme)
 	if h.RequestID != "" {
-		header["X-Request-Id"] = []string{h.RequestID}
+		header["X-Request-Id"] = one(h.RequestID)
 	}
 	if h.OriginAssertion != "" {
-		header["Sallyport-Assertion"] = []string{h.OriginAssertion}
+		header["Sallyport-Assertion"] = one(h.OriginAssertion)
 	}
 	if h.Upgrade != "" {
-		header["Connection"], header["Upgrade"] = []string{"Upgrade"}, []string{h.Upgrade}
+		header["Connection"], header["Upgrade"] = one("Upgrade"), one(h.Upgrade)
 	}
 	return header
 }
@@ -127,7 +136,7 @@ func repeatable(method string) bool {
 // dead before a single byte of it was written.
 func (t *trip) send(ctx context.Context) (*http.Response, error) {
 	trace := &httptrace.ClientTrace{GotConn: t.gotConn, Got1xxResponse: t.interim}
-	req := t.request().WithContext(httptrace.WithClientTrace(ctx, trace))
+	req := t.request(httptrace.WithClientTrace(ctx, trace))
 	resp, err := t.origin.transport.RoundTrip(req)
 	if err != nil && t.unsent() && repeatable(req.Method) && req.ContentLength == 0 && req.Context().Err() == nil {
 		again := req.Clone(req.Context())
