@@ -11,8 +11,7 @@ import (
 // running knows the exchanges that run now, so that a revocation can end them.
 type running struct {
 	mu   sync.Mutex // guards all below
-	next uint64
-	byID map[uint64]*exchangeOf
+	all  map[*exchangeOf]struct{}
 	last time.Time // when an exchange was added last
 }
 
@@ -23,24 +22,24 @@ type exchangeOf struct {
 	ending sync.WaitGroup
 }
 
-func newRunning() *running { return &running{byID: map[uint64]*exchangeOf{}} }
+func newRunning() *running { return &running{all: map[*exchangeOf]struct{}{}} }
 
-// add notes an exchange; end is called once, on a goroutine of its own, if it is revoked. done takes the exchange out and waits
-// for an end that runs, because what end uses is gone after that.
-func (r *running) add(c token.Claims, end func()) (done func()) {
+// add notes an exchange; end is called once, on a goroutine of its own, if it is revoked.
+func (r *running) add(c token.Claims, end func()) *exchangeOf {
+	x := &exchangeOf{claims: c, end: end}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.next++
 	r.last = time.Now()
-	key := r.next
-	x := &exchangeOf{claims: c, end: end}
-	r.byID[key] = x
-	return func() {
-		r.mu.Lock()
-		delete(r.byID, key)
-		r.mu.Unlock()
-		x.ending.Wait()
-	}
+	r.all[x] = struct{}{}
+	return x
+}
+
+// remove takes an exchange out and waits for an end that runs, because what end uses is gone after that.
+func (r *running) remove(x *exchangeOf) {
+	r.mu.Lock()
+	delete(r.all, x)
+	r.mu.Unlock()
+	x.ending.Wait()
 }
 
 // end ends the exchanges that a revocation names. Telling the edge can take seconds when it does not read, so the exchanges
@@ -48,7 +47,7 @@ func (r *running) add(c token.Claims, end func()) (done func()) {
 func (r *running) end(revoked *tunnelv1.Revoke) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, x := range r.byID {
+	for x := range r.all {
 		if names(revoked, x.claims) {
 			x.ended.Do(func() { x.ending.Go(x.end) })
 		}
@@ -65,5 +64,5 @@ func (r *running) lately() time.Time {
 func (r *running) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.byID)
+	return len(r.all)
 }

@@ -163,13 +163,10 @@ func (c *checked) ServeExchange(ctx context.Context, in *exchange.Incoming, out 
 		c.refuse(&in.Head, out, err)
 		return
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	done := c.running.add(claims, func() {
+	defer c.running.remove(c.running.add(claims, func() {
 		out.Abort(wire.CodeRevoked, "access was ended")
-		cancel(errRevoked)
-	})
-	defer done()
+		out.Cancel(errRevoked)
+	}))
 	// A revocation between check and add finds no exchange to end; it has left its mark with the assertions.
 	if c.assertions.revoked(claims) {
 		c.refuse(&in.Head, out, &refusal{wire.CodeRevoked, errRevoked})

@@ -207,6 +207,9 @@ func (a *Answer) Abort(code, message string) {
 	}
 }
 
+// Cancel ends the handler's context for cause. The answer stays the handler's to end, and the peer learns nothing by it.
+func (a *Answer) Cancel(cause error) { a.x.cancel(cause) }
+
 // breakOff is Abort of what has not been upgraded; false if it was.
 func (a *Answer) breakOff(code, message string) bool {
 	// A Write that is blocked holds mu: let it go first.

@@ -62,11 +62,9 @@ func (in *Ingress) attempt(ctx context.Context, t *trip, key uint64, rule *Rule)
 	}
 	defer release()
 
-	// The request's own context ends with this function, so that nothing of net/http outlives the exchange.
-	exchangeCtx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	// Nothing of net/http outlives the exchange, with which ctx ends.
 	defer t.finish()
-	resp, err := t.send(exchangeCtx)
+	resp, err := t.send(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			o.failed(explain(err))
@@ -77,7 +75,7 @@ func (in *Ingress) attempt(ctx context.Context, t *trip, key uint64, rule *Rule)
 	o.answered()
 	t.finish()
 	if resp.StatusCode == http.StatusSwitchingProtocols {
-		return resp.StatusCode, in.upgrade(exchangeCtx, rule, t.in, t.out, resp, release)
+		return resp.StatusCode, in.upgrade(ctx, rule, t.in, t.out, resp, release)
 	}
 	return resp.StatusCode, in.answer(rule, t.in, t.out, resp)
 }
