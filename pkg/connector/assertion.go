@@ -1,7 +1,7 @@
 package connector
 
 import (
-	"crypto/sha256"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,9 +23,9 @@ type assertions struct {
 	verifier token.Verifier
 	now      func() time.Time // the edge's clock
 
-	mu         sync.Mutex // guards all below
-	epoch      uint64     // of the verifier's keys, when what is held was verified
-	held       map[[sha256.Size]byte]verified
+	mu         sync.Mutex           // guards all below
+	epoch      uint64               // of the verifier's keys, when what is held was verified
+	held       map[string]verified  // by the assertion itself, of 8 KiB at most
 	sessions   map[string]time.Time // session → when it was revoked, by the edge's clock
 	principals map[string]time.Time
 	all        time.Time
@@ -38,21 +38,20 @@ type verified struct {
 
 func newAssertions(v token.Verifier, now func() time.Time) *assertions {
 	return &assertions{
-		verifier: v, now: now, held: map[[sha256.Size]byte]verified{},
+		verifier: v, now: now, held: map[string]verified{},
 		sessions: map[string]time.Time{}, principals: map[string]time.Time{},
 	}
 }
 
 // verify returns the claims of an assertion that holds now and is what is wanted.
 func (a *assertions) verify(raw string, want token.Expect) (token.Claims, error) {
-	key := sha256.Sum256([]byte(raw))
 	now, epoch := a.now(), a.keysEpoch()
 	a.mu.Lock()
 	if a.epoch != epoch { // a key may have been withdrawn
 		clear(a.held)
 		a.epoch = epoch
 	}
-	known, ok := a.held[key]
+	known, ok := a.held[raw]
 	a.mu.Unlock()
 	if ok && known.want == want && now.Before(known.claims.Expires) {
 		return known.claims, nil
@@ -67,7 +66,7 @@ func (a *assertions) verify(raw string, want token.Expect) (token.Claims, error)
 		a.shrink(now)
 	}
 	if a.epoch == epoch {
-		a.held[key] = verified{claims, want}
+		a.held[strings.Clone(raw)] = verified{claims, want} // raw is a part of the whole head
 	}
 	return claims, nil
 }

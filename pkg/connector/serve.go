@@ -115,10 +115,6 @@ func (g *gate) stream(ctx context.Context, link *controlclient.Link, s tunnel.St
 		s.Reset(tunnel.ResetProtocol)
 		return
 	}
-	if err := s.SetReadDeadline(time.Time{}); err != nil {
-		s.Reset(tunnel.ResetInternal)
-		return
-	}
 	w.begin(&w.in) // a probe is no work: links must not be opened for it
 	defer w.in.Add(-1)
 	w.exchange()
@@ -242,10 +238,12 @@ func canonicalTarget(head *wire.RequestHead) bool {
 
 func canonicalHost(host string) bool {
 	name := host
-	if h, port, err := net.SplitHostPort(host); err == nil {
-		name = h
-		if port == "" || strings.Trim(port, "0123456789") != "" {
-			return false
+	if strings.Contains(host, ":") { // most have no port, which SplitHostPort would make an error of
+		if h, port, err := net.SplitHostPort(host); err == nil {
+			name = h
+			if port == "" || strings.Trim(port, "0123456789") != "" {
+				return false
+			}
 		}
 	}
 	canonical, err := route.CanonicalHost(name)
