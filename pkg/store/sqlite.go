@@ -8,6 +8,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/pressly/goose/v3"
 	// The driver registers itself as "sqlite".
@@ -42,7 +45,16 @@ func preparePrivate(path string) error {
 }
 
 // sqliteEngine is the engine of one edge: a file in this process.
-type sqliteEngine struct{ reader *sql.DB }
+type sqliteEngine struct {
+	reader  *sql.DB
+	inserts map[string][]insertion // of every request by their text, those of most rows first
+}
+
+// insertion is an INSERT of so many rows at once.
+type insertion struct {
+	rows int
+	stmt *sql.Stmt
+}
 
 func (db *DB) openSQLite(ctx context.Context, path string, lock *os.File) (err error) {
 	beside := lock != nil
@@ -73,11 +85,15 @@ func (db *DB) openSQLite(ctx context.Context, path string, lock *os.File) (err e
 	if db.reader, err = openReader(path); err != nil {
 		return err
 	}
-	db.engine = &sqliteEngine{db.reader}
+	engine := &sqliteEngine{reader: db.reader}
+	db.engine = engine
 	if err := db.checkMaster(ctx); err != nil {
 		return err
 	}
-	return db.prepare(ctx)
+	if err := db.prepare(ctx); err != nil {
+		return err
+	}
+	return engine.prepareInserts(ctx, db.writer)
 }
 
 // prepare makes the statements of every request once; PostgreSQL's driver does so by itself, for each connection.
@@ -85,7 +101,7 @@ func (db *DB) prepare(ctx context.Context) error {
 	db.hot = make(map[string]*sql.Stmt)
 	for text, pool := range map[string]*sql.DB{
 		selectSessionByReference: db.reader, selectSession: db.reader, selectServiceToken: db.reader,
-		advanceSequence: db.writer, insertDecision: db.writer, insertOutcome: db.writer,
+		advanceSequence: db.writer,
 	} {
 		stmt, err := pool.PrepareContext(ctx, text)
 		if err != nil {
@@ -94,6 +110,34 @@ func (db *DB) prepare(ctx context.Context) error {
 		db.hot[text] = stmt
 	}
 	return nil
+}
+
+// prepareInserts prepares the insertions of a commit of records: most rows share a statement, because what database/sql, the driver and
+// SQLite do around each is a good part of what a row costs.
+func (s *sqliteEngine) prepareInserts(ctx context.Context, writer *sql.DB) error {
+	s.inserts = make(map[string][]insertion)
+	for _, text := range []string{insertDecision, insertOutcome} {
+		for _, rows := range []int{16, 4, 1} {
+			stmt, err := writer.PrepareContext(ctx, ofRows(text, rows))
+			if err != nil {
+				return explain(err)
+			}
+			s.inserts[text] = append(s.inserts[text], insertion{rows, stmt})
+		}
+	}
+	return nil
+}
+
+// valuesInOrder is the row of an INSERT that consists of its arguments, in order.
+var valuesInOrder = regexp.MustCompile(`VALUES \(\$1(, \$\d+)*\)`)
+
+// ofRows is text, an INSERT of one row, for so many. The arguments lose their numbers: to SQLite $1 is a name, and for each argument
+// that it binds the driver has the name looked for in a list of all.
+func ofRows(text string, rows int) string {
+	return valuesInOrder.ReplaceAllStringFunc(text, func(row string) string {
+		one := "(?" + strings.Repeat(", ?", strings.Count(row, "$")-1) + ")"
+		return "VALUES " + one + strings.Repeat(", "+one, rows-1)
+	})
 }
 
 func (*sqliteEngine) reading(ctx context.Context, _ id.Tenant) (context.Context, context.CancelFunc) {
@@ -113,7 +157,10 @@ func (*sqliteEngine) tidy(context.Context, func(context.Context, string, int64) 
 	return nil
 }
 
-func (*sqliteEngine) each(ctx context.Context, t *tx, text string, all [][]any, scan func(i int, r row) error) error {
+func (s *sqliteEngine) each(ctx context.Context, t *tx, text string, all [][]any, scan func(i int, r row) error) error {
+	if inserts := s.inserts[text]; inserts != nil {
+		return insertAll(ctx, t, inserts, all)
+	}
 	stmt := t.db.hot[text]
 	if stmt == nil {
 		made, err := t.PrepareContext(ctx, text)
@@ -139,6 +186,22 @@ func (*sqliteEngine) each(ctx context.Context, t *tx, text string, all [][]any, 
 	return nil
 }
 
+// insertAll inserts rows in order, as many with one statement as there is one for.
+func insertAll(ctx context.Context, t *tx, inserts []insertion, all [][]any) error {
+	for _, insert := range inserts {
+		if len(all) < insert.rows {
+			continue
+		}
+		stmt := t.StmtContext(ctx, insert.stmt)
+		for ; len(all) >= insert.rows; all = all[insert.rows:] {
+			if _, err := stmt.ExecContext(ctx, slices.Concat(all[:insert.rows]...)...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // hold has nothing to do: the lock on the file keeps other processes out, and this one does not write.
 func (*sqliteEngine) hold(context.Context) (func() error, error) {
 	return func() error { return nil }, nil
@@ -155,7 +218,12 @@ func (s *sqliteEngine) check(ctx context.Context) error {
 	return nil
 }
 
-func (*sqliteEngine) close(writer, reader *sql.DB) error {
+func (s *sqliteEngine) close(writer, reader *sql.DB) error {
+	for _, inserts := range s.inserts {
+		for _, insert := range inserts {
+			_ = insert.stmt.Close()
+		}
+	}
 	var faults []error
 	// The writer goes last: whoever closes last writes the log back, and a reader may not.
 	if reader != nil {

@@ -62,6 +62,43 @@ func testRecords(t *testing.T, s Stores) {
 	same(t, "birch's outcomes", []audit.Outcome{}, outcomes)
 }
 
+// A commit of a busy moment: each record of it is as it was given, and in its place.
+func testRecordsMany(t *testing.T, s Stores) {
+	ctx := t.Context()
+	var batch []audit.Decision
+	var outcomes []audit.Outcome
+	for i := range 45 {
+		of, sequence := maple, int64(i-i/3+1)
+		if i%3 == 2 {
+			of, sequence = birch, int64(i/3+1)
+		}
+		one := decision(of, name("/a", i))
+		one.Request, one.Rule = id.Request(name("req_", i)), name("r", i)
+		batch = append(batch, one)
+		outcomes = append(outcomes, audit.Outcome{Tenant: of, Sequence: sequence, Time: moment, Status: 200 + i, Error: name("E-", i)})
+	}
+	twice := outcomes[3]
+	twice.Status = 500
+	got, err := s.Audit.Append(ctx, batch, append(slices.Clone(outcomes), twice))
+	must(t, err)
+	for of, want := range map[id.Tenant]int{maple: 30, birch: 15} {
+		var decisions []audit.Decision
+		var followed []audit.Outcome
+		for i, d := range batch {
+			if d.Sequence = got[i]; d.Tenant == of {
+				decisions, followed = append(decisions, d), append(followed, outcomes[i])
+			}
+		}
+		same(t, "how many", want, len(decisions))
+		read, err := s.Audit.Decisions(ctx, of, 0, 100)
+		must(t, err)
+		same(t, "decisions", decisions, read)
+		after, err := s.Audit.Outcomes(ctx, of, 0, 100)
+		must(t, err)
+		same(t, "outcomes", followed, after)
+	}
+}
+
 // What a browser says of itself may be any bytes; nothing in one record keeps a batch from being written.
 func testRecordsOddBytes(t *testing.T, s Stores) {
 	odd := decision(maple, "/a\x00\xff")

@@ -86,6 +86,7 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		{"KnownBrowsers", testKnown},
 		{"Purge", testPurge},
 		{"Records", testRecords},
+		{"RecordsMany", testRecordsMany},
 		{"RecordsOfOddBytes", testRecordsOddBytes},
 		{"RecordsOnce", testRecordsOnce},
 		{"RecordsRace", testRecordsRace},
