@@ -104,19 +104,7 @@ func (s *site) stirred() {
 
 // surely narrows to links in no doubt.
 func surely(members []*member) []*member {
-	for i, m := range members {
-		if m.sure() {
-			continue
-		}
-		out := append([]*member(nil), members[:i]...)
-		for _, m := range members[i+1:] {
-			if m.sure() {
-				out = append(out, m)
-			}
-		}
-		return out
-	}
-	return members
+	return those(members, (*member).sure)
 }
 
 // listen has a link probed on which exchanges wait; it is called under mu when it is to get another.

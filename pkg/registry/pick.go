@@ -291,16 +291,27 @@ func (s *site) askSiblings(one *member) {
 
 // prefer narrows members to those that want, unless none does.
 func prefer(members []*member, want func(*member) bool) []*member {
-	var out []*member
-	for _, m := range members {
+	if out := those(members, want); len(out) > 0 {
+		return out
+	}
+	return members
+}
+
+// those are the members that want. Nearly always all do: then they are members itself.
+func those(members []*member, want func(*member) bool) []*member {
+	for i, m := range members {
 		if want(m) {
-			out = append(out, m)
+			continue
 		}
+		out := append([]*member(nil), members[:i]...)
+		for _, m := range members[i+1:] {
+			if want(m) {
+				out = append(out, m)
+			}
+		}
+		return out
 	}
-	if len(out) == 0 {
-		return members
-	}
-	return out
+	return members
 }
 
 type stickKey struct {
