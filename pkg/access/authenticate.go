@@ -53,7 +53,7 @@ func (a *Access) Authenticate(r *http.Request, t tenant.Tenant, app tenant.App) 
 // first.
 func (a *Access) Known(r *http.Request, t tenant.Tenant, app tenant.App) bool {
 	if tokens := r.Header[TokenHeader]; len(tokens) == 1 {
-		return len(tokens[0]) <= token.MaxBytes && a.machines.has(machineKey{t.ID, sha256.Sum256([]byte(tokens[0]))})
+		return len(tokens[0]) <= token.MaxBytes && a.machines.has(machineKeyOf(t.ID, tokens[0]))
 	}
 	reference := session.ReferenceFrom(r, session.CookieReference)
 	return reference != "" && a.logins.has(loginKey{t.ID, secret.Hash(reference), app.Host})
@@ -64,11 +64,10 @@ func (a *Access) authenticate(r *http.Request, t tenant.Tenant, app tenant.App) 
 		return Identity{}, fault.New(fault.Denied, "this app is not the clinic's")
 	}
 	tokens := r.Header[TokenHeader]
-	cookies := r.CookiesNamed(session.CookieReference)
 	switch {
 	case len(tokens) > 1:
 		return Identity{}, fault.New(fault.Invalid, "more than one %s", TokenHeader)
-	case len(tokens) == 1 && (len(cookies) > 0 || len(r.CookiesNamed(session.CookieAccess)) > 0):
+	case len(tokens) == 1 && (len(r.CookiesNamed(session.CookieReference)) > 0 || len(r.CookiesNamed(session.CookieAccess)) > 0):
 		// A service and a person are never the same principal; which one is meant is not for us to choose.
 		return Identity{}, fault.New(fault.Invalid, "a service token and a sign-in in one request")
 	case len(tokens) == 1:

@@ -36,6 +36,18 @@ func BenchmarkAuthenticate(b *testing.B) {
 	}
 }
 
+func BenchmarkAuthenticateService(b *testing.B) {
+	w := newWorld(b, time.Now)
+	r := withToken(w.service(b, time.Now(), nil))
+	b.ReportAllocs()
+	for b.Loop() {
+		w.access.Known(r, maple, w.apps[0])
+		if _, err := w.access.Authenticate(r, maple, w.apps[0]); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkAuthorize(b *testing.B) {
 	w := newWorld(b, time.Now)
 	q := question(w.person(b, "ses_1"), w.apps[0])
