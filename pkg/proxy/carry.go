@@ -73,7 +73,7 @@ func (c *carrying) run() {
 	stop := context.AfterFunc(c.r.Context(), c.cut)
 	defer c.letGo(stop)
 	defer c.end()
-	resp, err := c.ask(c.r.Context(), head)
+	resp, err := c.ask(c.r.Context(), &head)
 	if err != nil {
 		c.fail(err)
 		return

@@ -14,14 +14,14 @@ import (
 var errTooBig = errors.New("the request's head is over what the origin takes")
 
 // head makes the request's head from what was decided, never from r.URL or r.Host. False means that it was answered here.
-func (c *carrying) head() (*wire.RequestHead, bool) {
+func (c *carrying) head() (wire.RequestHead, bool) {
 	r := c.r
 	if !r.ProtoAtLeast(1, 1) {
 		// The end of an HTTP/1.0 answer is the end of the connection: one that broke off would look whole.
 		c.page(codeBadRequest, http.StatusHTTPVersionNotSupported)
-		return nil, false
+		return wire.RequestHead{}, false
 	}
-	h := &wire.RequestHead{
+	h := wire.RequestHead{
 		Exchange: c.exchanges.Add(1), RequestID: string(c.RequestID),
 		Tenant: string(c.Tenant.ID), Site: string(c.App.Site), App: string(c.App.ID),
 		Method: r.Method, Scheme: "https", Host: c.Host,
@@ -38,7 +38,7 @@ func (c *carrying) head() (*wire.RequestHead, bool) {
 	if err := h.Validate(); err != nil {
 		c.cause = err
 		c.page(codeBadRequest, http.StatusBadRequest)
-		return nil, false
+		return wire.RequestHead{}, false
 	}
 	return h, true
 }
