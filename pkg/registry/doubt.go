@@ -2,7 +2,6 @@ package registry
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -144,8 +143,5 @@ func (m *Member) Quiet() bool { return m.use != nil && m.use.quiet.Load() }
 
 // loud narrows to links that are not quiet, unless all are.
 func loud(members []*member) []*member {
-	if !slices.ContainsFunc(members, func(m *member) bool { return m.Quiet() }) {
-		return members
-	}
 	return prefer(members, func(m *member) bool { return !m.Quiet() })
 }
