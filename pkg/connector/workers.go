@@ -5,9 +5,9 @@ import (
 	"sync/atomic"
 )
 
-// maxResting is how many goroutines of a link that has nothing to do are kept. The collector takes what they do not need of their
-// stacks.
-const maxResting = 16
+// maxResting is how many goroutines of a link that has nothing to do are kept: as many as a busy link's exchanges at a time, of which
+// else each second one would begin anew. The collector takes what they do not need of their stacks, to 2 KiB each.
+const maxResting = 64
 
 // workers run the exchanges of one link. A goroutine that has ended one waits for the next: on the way to the origin a stack grows
 // several times, and each time all of it is copied.
