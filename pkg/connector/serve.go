@@ -119,8 +119,7 @@ func (g *gate) stream(ctx context.Context, link *controlclient.Link, s tunnel.St
 	defer w.in.Add(-1)
 	w.exchange()
 	err = exchange.ServeMoving(ctx, s, &checked{gate: g, generation: link.Generation}, moves)
-	var crashed *exchange.PanicError
-	if errors.As(err, &crashed) {
+	if crashed, ok := errors.AsType[*exchange.PanicError](err); ok {
 		g.logger.Error("exchange crashed", zap.Error(err), zap.ByteString("stack", crashed.Stack))
 	}
 }

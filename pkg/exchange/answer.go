@@ -287,7 +287,7 @@ func (a *Answer) put(flush bool, f func(*wire.Writer) error) error {
 
 // fail notes that the stream is broken and tells the handler's other goroutines.
 func (a *Answer) fail(err error) error {
-	abort := a.x.abort(err)
+	abort := a.x.in.abort(err)
 	a.failed = abort
 	a.x.cancel(abort)
 	return abort
@@ -304,12 +304,13 @@ func (a *Answer) outOfTurn(what string) error {
 func (a *Answer) outcome(cause error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var abort *AbortError
-	switch {
-	case a.whole:
+	if a.whole {
 		return nil
-	case errors.As(cause, &abort): // before what the handler made of it
+	}
+	if abort, ok := errors.AsType[*AbortError](cause); ok { // before what the handler made of it
 		return abort
+	}
+	switch {
 	case a.aborted != nil:
 		return a.aborted
 	case a.failed != nil:

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"context"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -14,8 +15,9 @@ import (
 // the reader's few KiB; who does not read holds the sender back.
 type body struct {
 	stream tunnel.Stream
-	// abort says in this package's words why the exchange ended.
-	abort func(error) *AbortError
+	// side is this one, and ctx the exchange's, for abort.
+	side side
+	ctx  context.Context
 	// length is how many bytes the head declared; -1: as many as come.
 	length int64
 	// moves says whether the body may go on elsewhere, and where it then comes in, under key.
@@ -38,6 +40,9 @@ type body struct {
 	trailer wire.Header
 	err     error
 }
+
+// abort says in this package's words why the exchange ended.
+func (b *body) abort(err error) *AbortError { return b.side.abort(b.ctx, err) }
 
 // Read returns io.EOF when all of the body has arrived, and an *AbortError when it was broken off.
 func (b *body) Read(p []byte) (int, error) {

@@ -61,7 +61,6 @@ type call struct {
 	out     sender
 	in      body
 	release func() bool // detaches from the context
-	abort   func(error) *AbortError
 	moves   *Moves
 	// sent says that the request's end frame has left.
 	sent atomic.Bool
@@ -74,35 +73,34 @@ type call struct {
 // exchange, to the end of the answer's body: when it ends, the stream is reset and the peer's handler learns of it.
 // Every error is an *AbortError.
 func Do(ctx context.Context, link Opener, req *Request) (*Response, error) {
-	abort := func(err error) *AbortError { return atEdge.abort(ctx, err) }
 	if err := checkRequest(req); err != nil {
 		req.done()
-		return nil, abort(err)
+		return nil, atEdge.abort(ctx, err)
 	}
 	stream, err := link.Open(ctx)
 	if err != nil {
 		req.done()
-		return nil, abort(err)
+		return nil, atEdge.abort(ctx, err)
 	}
 	c := &call{
-		stream: stream, out: sender{stream: stream, w: newWriter(stream)}, abort: abort,
+		stream: stream, out: sender{stream: stream, w: newWriter(stream)},
 		goOn: make(chan struct{}), over: make(chan struct{}),
 	}
 	c.release = context.AfterFunc(ctx, func() { stream.Reset(tunnel.ResetCancelled) })
 	c.in = body{
-		stream: stream, abort: abort, ended: c.ended, r: newReader(stream),
+		stream: stream, side: atEdge, ctx: ctx, ended: c.ended, r: newReader(stream),
 		moves: req.Moves, direction: download, key: bodyKey{req.Head.Generation, req.Head.Exchange},
 	}
 	c.moves = req.Moves
 	c.moves.begin(c.in.key)
 	if err := c.send(ctx, req); err != nil {
 		c.stop(tunnel.ResetCancelled)
-		return nil, abort(err)
+		return nil, atEdge.abort(ctx, err)
 	}
 	resp, err := c.receive(req)
 	if err != nil {
 		c.stop(laneReset(err))
-		return nil, abort(err)
+		return nil, atEdge.abort(ctx, err)
 	}
 	return resp, nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,7 +54,6 @@ type served struct {
 	out     Answer
 	ctx     context.Context // the handler's: moved bodies end with it
 	cancel  context.CancelCauseFunc
-	abort   func(error) *AbortError
 	// framed says that the request ended by the rules; watching is then done when the peer has let the stream go.
 	framed   atomic.Bool
 	watching sync.WaitGroup
@@ -73,18 +71,17 @@ func ServeMoving(ctx context.Context, s tunnel.Stream, h Handler, moves *Moves) 
 	// The end of the link may be known here before the peer learns of it.
 	stop := context.AfterFunc(ctx, func() { s.Reset(laneReset(context.Cause(ctx))) })
 	defer stop()
-	abort := func(err error) *AbortError { return atConnector.abort(ctx, err) }
-	x := &served{stream: s, abort: abort}
+	x := &served{stream: s}
 	r := newReader(s)
 	if err := x.readHead(r); err != nil {
 		s.Reset(resetFor(err))
-		return abort(err)
+		return atConnector.abort(ctx, err)
 	}
 	handling, cancel := context.WithCancelCause(ctx)
 	x.cancel = cancel
 	defer cancel(nil)
 	x.in = body{
-		stream: s, abort: abort, ended: x.ended, r: r, length: x.request.Head.ContentLength,
+		stream: s, side: atConnector, ctx: ctx, ended: x.ended, r: r, length: x.request.Head.ContentLength,
 		moves: moves, direction: upload, key: bodyKey{x.request.Head.Generation, x.request.Head.Exchange},
 	}
 	if x.in.length != 0 { // else nothing is to come elsewhere
@@ -130,9 +127,9 @@ func (x *served) incoming() {
 	in := &x.request
 	switch {
 	case x.request.Head.Upgrade != "":
-		in.Body = strings.NewReader("")
+		in.Body = nothing{}
 	case x.request.Head.ContentLength == 0:
-		in.Body, in.body = strings.NewReader(""), &x.in
+		in.Body, in.body = nothing{}, &x.in
 		x.end(true)
 	case x.request.Head.ExpectContinue:
 		in.Body, in.body = &expected{body: &x.in, out: &x.out}, &x.in
@@ -191,7 +188,7 @@ func (x *served) watch(withEnd bool) {
 	if err == nil {
 		err = unexpected(frame, "after the end of a request")
 	}
-	x.cancel(x.abort(err))
+	x.cancel(x.in.abort(err))
 	x.stream.Reset(resetFor(err))
 }
 
@@ -206,7 +203,7 @@ func (x *served) startProbe(ctx context.Context) *time.Timer {
 			return
 		}
 		if err := x.out.send.probe(); err != nil {
-			x.cancel(x.abort(err))
+			x.cancel(x.in.abort(err))
 			return
 		}
 		timer.Reset(probeEvery)
@@ -241,6 +238,11 @@ func (x *served) retire() {
 	x.in.mu.Unlock()
 	x.out.send.retire()
 }
+
+// nothing is the body of a request that has none.
+type nothing struct{}
+
+func (nothing) Read([]byte) (int, error) { return 0, io.EOF }
 
 // expected is the body of a request whose client waits for 100 Continue.
 type expected struct {
