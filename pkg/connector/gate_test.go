@@ -295,7 +295,7 @@ func TestRevocationBetweenCheckAndStart(t *testing.T) {
 		return c, nil
 	})
 	g = testGate(v, handlerFunc(func(context.Context, *exchange.Incoming, *exchange.Answer) { reached = true }))
-	c := &checked{gate: g, generation: 7}
+	c := g.checked(7)
 	head := wire.RequestHead{Tenant: "maple", Site: "main", App: "app_1", Generation: 7, Host: "oscar.maple.localhost", Path: "/", Assertion: "x"}
 	_, err := c.check(&head)
 	var r *refusal
@@ -329,7 +329,7 @@ func TestCanonicalHosts(t *testing.T) {
 func BenchmarkCheck(b *testing.B) {
 	now := time.Now()
 	g := testGate(&verdicts{claims: goodClaims(now)}, nil)
-	c := &checked{gate: g, generation: 7}
+	c := g.checked(7)
 	head := wire.RequestHead{Tenant: "maple", Site: "main", App: "app_1", Generation: 7, Host: "oscar.maple.localhost:8443", Path: "/oscar/login.do", Assertion: "x"}
 	b.ReportAllocs()
 	for b.Loop() {

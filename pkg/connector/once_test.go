@@ -85,7 +85,7 @@ func TestTheOriginSeesARequestOnce(t *testing.T) {
 				return
 			}
 			if _, err := wire.ReadKind(s); err == nil {
-				_ = exchange.Serve(t.Context(), s, &checked{gate: g, generation: 7})
+				_ = exchange.Serve(t.Context(), s, g.checked(7))
 			}
 		}
 	}()

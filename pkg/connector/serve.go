@@ -63,6 +63,7 @@ func (g *gate) serve(link *controlclient.Link, w *work) {
 	defer cancel(nil)
 	moves, leave := g.peers.join(link, w)
 	defer leave()
+	handler := g.checked(link.Generation)
 	exchanges := newWorkers()
 	defer exchanges.end()
 	defer func() { cancel(link.Cause()) }() // bodies that moved to another link end for the same reason
@@ -75,7 +76,7 @@ func (g *gate) serve(link *controlclient.Link, w *work) {
 		case g.slots <- struct{}{}:
 			exchanges.run(func() {
 				defer func() { <-g.slots }()
-				g.stream(ctx, link, stream, moves, w)
+				g.stream(ctx, link, stream, handler, moves, w)
 			})
 		default:
 			g.refused.WithLabelValues("busy").Inc()
@@ -85,7 +86,7 @@ func (g *gate) serve(link *controlclient.Link, w *work) {
 }
 
 // stream serves one stream that the edge opened.
-func (g *gate) stream(ctx context.Context, link *controlclient.Link, s tunnel.Stream, moves *exchange.Moves, w *work) {
+func (g *gate) stream(ctx context.Context, link *controlclient.Link, s tunnel.Stream, h exchange.Handler, moves *exchange.Moves, w *work) {
 	err := s.SetReadDeadline(time.Now().Add(kindTimeout))
 	kind, errKind := wire.ReadKind(s)
 	if err = errors.Join(err, errKind); err != nil {
@@ -118,7 +119,7 @@ func (g *gate) stream(ctx context.Context, link *controlclient.Link, s tunnel.St
 	w.begin(&w.in) // a probe is no work: links must not be opened for it
 	defer w.in.Add(-1)
 	w.exchange()
-	err = exchange.ServeMoving(ctx, s, &checked{gate: g, generation: link.Generation}, moves)
+	err = exchange.ServeMoving(ctx, s, h, moves)
 	if crashed, ok := errors.AsType[*exchange.PanicError](err); ok {
 		g.logger.Error("exchange crashed", zap.Error(err), zap.ByteString("stack", crashed.Stack))
 	}
@@ -147,9 +148,16 @@ func echo(s tunnel.Stream) {
 type checked struct {
 	*gate
 	generation uint64
+	want       token.Expect // of an assertion
 }
 
 var _ exchange.Handler = (*checked)(nil)
+
+func (g *gate) checked(generation uint64) *checked {
+	return &checked{gate: g, generation: generation, want: token.Expect{
+		Issuer: token.AssertionIssuer, Audience: token.AssertionAudience(g.identity.Connector, generation), Tenant: g.identity.Tenant,
+	}}
+}
 
 // ServeExchange implements exchange.Handler: check first, then hand over.
 func (c *checked) ServeExchange(ctx context.Context, in *exchange.Incoming, out *exchange.Answer) {
@@ -215,9 +223,7 @@ func (c *checked) check(head *wire.RequestHead) (token.Claims, error) {
 	case !canonicalTarget(head):
 		return no(wire.CodeProtocol, "target is not canonical")
 	}
-	claims, err := c.assertions.verify(head.Assertion, token.Expect{
-		Issuer: token.AssertionIssuer, Audience: token.AssertionAudience(c.identity.Connector, c.generation), Tenant: c.identity.Tenant,
-	})
+	claims, err := c.assertions.verify(head.Assertion, c.want)
 	switch {
 	case err != nil:
 		return token.Claims{}, &refusal{wire.CodeAssertion, err}

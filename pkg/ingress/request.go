@@ -1,7 +1,6 @@
 package ingress
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -99,7 +98,7 @@ func (t *trip) body(req *http.Request) {
 	h := &t.in.Head
 	switch {
 	case h.ContentLength == 0 && repeatable(h.Method):
-		req.Body = io.NopCloser(bytes.NewReader(nil))
+		req.Body = nothing{}
 		req.TransferEncoding = []string{"identity"}
 		return
 	case h.ContentLength == 0:
@@ -122,6 +121,13 @@ func (t *trip) body(req *http.Request) {
 	}
 	req.Body = up
 }
+
+// nothing is a body without bytes; with WriteTo it is copied without a buffer.
+type nothing struct{}
+
+func (nothing) Read([]byte) (int, error)         { return 0, io.EOF }
+func (nothing) WriteTo(io.Writer) (int64, error) { return 0, nil }
+func (nothing) Close() error                     { return nil }
 
 // repeatable lists the methods that net/http would repeat.
 func repeatable(method string) bool {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -134,7 +135,7 @@ func (rs *Rules) Match(host, path string) (*Rule, int) {
 }
 
 // Name is a short label for metrics and logs.
-func (r *Rule) Name() string { return fmt.Sprintf("rule-%d", r.Index) }
+func (r *Rule) Name() string { return "rule-" + strconv.Itoa(r.Index) }
 
 // String says what the rule does in one line.
 func (r *Rule) String() string {
@@ -178,8 +179,10 @@ func (r *Rule) covers(o *Rule) bool {
 }
 
 func canonicalHost(host string) string {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
+	if strings.Contains(host, ":") { // SplitHostPort makes an error of a host without a port
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
 	}
 	return strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
 }
