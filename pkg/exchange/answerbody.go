@@ -7,19 +7,19 @@ import (
 )
 
 // answerBody is an answer's body with a Close that frees the stream.
-type answerBody struct{ call *call }
+type answerBody call
 
-func (a *answerBody) Read(p []byte) (int, error) { return a.call.in.Read(p) }
+func (a *answerBody) Read(p []byte) (int, error) { return a.in.Read(p) }
 
 // Close gives up what has not been read; the peer's handler learns of it. It may be called during a Read, which then
 // fails.
 func (a *answerBody) Close() error {
-	b := &a.call.in
+	b := &a.in
 	if b.closed.Swap(true) {
 		return nil
 	}
 	if !b.mu.TryLock() {
-		a.call.stop(tunnel.ResetCancelled)
+		(*call)(a).stop(tunnel.ResetCancelled)
 		go func() { // the Read, which ends now, may have found bytes and no error
 			b.mu.Lock()
 			defer b.mu.Unlock()
@@ -34,7 +34,7 @@ func (a *answerBody) Close() error {
 		b.next()
 	}
 	if b.err == nil {
-		a.call.stop(tunnel.ResetCancelled)
+		(*call)(a).stop(tunnel.ResetCancelled)
 		b.quit()
 	}
 	return nil

@@ -64,9 +64,10 @@ type call struct {
 	moves   *Moves
 	// sent says that the request's end frame has left.
 	sent atomic.Bool
-	// goOn is closed when the body may be read (100 Continue); over, when nobody wants it any more.
+	// goOn is closed when the body may be read (100 Continue); over, when nobody wants it any more. Nil without a body.
 	goOn, over chan struct{}
 	isOver     atomic.Bool
+	response   Response
 }
 
 // Do runs one exchange over a new stream of link and returns when the answer's head is there. ctx governs all of the
@@ -82,9 +83,9 @@ func Do(ctx context.Context, link Opener, req *Request) (*Response, error) {
 		req.done()
 		return nil, atEdge.abort(ctx, err)
 	}
-	c := &call{
-		stream: stream, out: sender{stream: stream, w: newWriter(stream)},
-		goOn: make(chan struct{}), over: make(chan struct{}),
+	c := &call{stream: stream, out: sender{stream: stream, w: newWriter(stream)}}
+	if req.Body != nil {
+		c.goOn, c.over = make(chan struct{}), make(chan struct{})
 	}
 	c.release = context.AfterFunc(ctx, func() { stream.Reset(tunnel.ResetCancelled) })
 	c.in = body{
@@ -168,7 +169,7 @@ func (c *call) receive(req *Request) (*Response, error) {
 			if err != nil {
 				return nil, err
 			}
-			return c.response(req, head)
+			return c.respond(req, head)
 		case wire.FrameEnd:
 			end, err := c.in.r.End()
 			if err != nil {
@@ -195,7 +196,7 @@ func (c *call) interim(req *Request) error {
 			return err
 		}
 	}
-	if interim.Status == 100 {
+	if interim.Status == 100 && c.goOn != nil {
 		select {
 		case <-c.goOn:
 		default:
@@ -205,8 +206,9 @@ func (c *call) interim(req *Request) error {
 	return nil
 }
 
-func (c *call) response(req *Request, head wire.ResponseHead) (*Response, error) {
-	resp := &Response{Head: head, body: &c.in}
+func (c *call) respond(req *Request, head wire.ResponseHead) (*Response, error) {
+	resp := &c.response
+	resp.Head, resp.body = head, &c.in
 	if head.Status == 101 {
 		if !strings.EqualFold(head.Upgrade, req.Head.Upgrade) {
 			return nil, fmt.Errorf("an upgrade that was not asked for: %w", wire.ErrProtocol)
@@ -227,7 +229,7 @@ func (c *call) response(req *Request, head wire.ResponseHead) (*Response, error)
 	if bodyless(req.Head.Method, head.Status) {
 		c.in.length = 0
 	}
-	resp.Body = &answerBody{call: c}
+	resp.Body = (*answerBody)(c)
 	return resp, nil
 }
 
@@ -266,6 +268,8 @@ func (c *call) finish() {
 	c.release()
 	if c.isOver.CompareAndSwap(false, true) {
 		c.moves.end(c.in.key)
-		close(c.over)
+		if c.over != nil {
+			close(c.over)
+		}
 	}
 }
