@@ -143,8 +143,8 @@ const (
 
 // growth is by how many percent the heap may grow until the next collection.
 func (c collection) growth(least uint64) int {
-	filling := c.before > 0 && c.live-min(c.before, c.live) > c.before/8
-	if c.live < least && !filling && c.brings(least) < quiet {
+	grown := c.live - min(c.before, c.live)
+	if c.live < least && grown <= least/8 && c.brings(least) < quiet {
 		least *= 2
 	}
 	if c.live < least/2 {
@@ -157,7 +157,7 @@ func (c collection) growth(least uint64) int {
 		if apart := doubles.Seconds() * stillPercent / 100; float64(c.live) <= stillRate*apart {
 			most = stillPercent
 		}
-	case filling:
+	case c.before > 0 && grown > c.before/8:
 		most = fillingPercent
 	case doubles < busy:
 		most = 100

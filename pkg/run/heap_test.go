@@ -109,6 +109,7 @@ func TestIdleHeapHoldsLittleGarbage(t *testing.T) {
 		{5, 5, 1180, 1500 * time.Millisecond, 2460}, // a process that serves a lot has twice the least
 		{5, 5, 2460, 3500 * time.Millisecond, 2460}, // as many a second
 		{5, 5, 2460, 6 * time.Second, 1180},
+		{5, 2, 1180, 1500 * time.Millisecond, 2460}, // that has just begun, too
 		{60, 60, 100, time.Second, 113},
 		{60, 50, 100, time.Second, 30}, // but not while it is filled
 	} {
