@@ -17,6 +17,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	process "github.com/sallyport-dev/sallyport/pkg/run"
 )
 
 // work is what the load generator, a process of its own, is asked to do for one measurement.
@@ -71,6 +73,7 @@ const (
 
 // generateLoad is the role of the load generator: one question on standard input, one answer on standard output.
 func generateLoad() error {
+	defer process.Heap(stageHeap)()
 	var w work
 	if err := json.NewDecoder(os.Stdin).Decode(&w); err != nil {
 		return err
