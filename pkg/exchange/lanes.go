@@ -162,6 +162,14 @@ func laneReset(err error) tunnel.ResetCode {
 	return resetFor(err)
 }
 
+// lump is how many bytes make a segment now.
+func (l *outLane) lump() int {
+	if l.move.Lump == nil {
+		return blockData
+	}
+	return min(max(l.move.Lump(), 1), blockData)
+}
+
 // write gathers p.
 func (l *outLane) write(p []byte) (int, error) {
 	written := 0
@@ -169,10 +177,11 @@ func (l *outLane) write(p []byte) (int, error) {
 		if l.gathered == nil {
 			l.gathered = borrowBlock()
 		}
-		n := copy(l.gathered.space()[l.gathered.n:], p)
+		whole := max(l.lump(), l.gathered.n)
+		n := copy(l.gathered.space()[l.gathered.n:whole], p)
 		l.gathered.n += n
 		p = p[n:]
-		if l.gathered.n == blockData {
+		if l.gathered.n >= whole {
 			if err := l.flush(); err != nil {
 				return written, err
 			}
@@ -335,15 +344,17 @@ type filler struct {
 	chunk    []byte
 	giveBack func()
 	block    *block
+	lump     int // how much of it is to be filled
 }
 
 // space returns where to read to, at most limit bytes.
 func (f *filler) space(s *sender, limit int64) []byte {
-	if s.lane.Load() != nil {
+	if lane := s.lane.Load(); lane != nil {
 		if f.block == nil {
 			f.block = borrowBlock()
 		}
-		return f.block.space()[:min(blockData, limit)]
+		f.lump = lane.lump()
+		return f.block.space()[:min(int64(f.lump), limit)]
 	}
 	if f.chunk == nil {
 		f.chunk, f.giveBack = borrowChunk(min(copyChunk, limit))
@@ -357,7 +368,7 @@ func (f *filler) send(s *sender, from, to int) (sent int, err error) {
 		return s.write(f.chunk[from:to], false)
 	}
 	n := to
-	if n < blockData/2 { // a source of small pieces, TLS records say: a block of several costs the copy, and saves writes
+	if n < f.lump/2 { // a source of small pieces, TLS records say: a block of several costs the copy, and saves writes
 		return s.write(f.block.space()[:n], false)
 	}
 	f.block.n = n

@@ -110,7 +110,7 @@ func (s *LaneSet) Move(ctx context.Context) (*Move, error) {
 		return nil, err
 	}
 	flow := s.pacer.Flow()
-	move.Wait, move.Done = flow.Wait, func() {
+	move.Wait, move.Lump, move.Done = flow.Wait, flow.Lump, func() {
 		flow.Close()
 		tell(links, -1)
 	}

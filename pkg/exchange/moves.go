@@ -51,6 +51,8 @@ type Move struct {
 	// Wait paces: it is called before n bytes of the body are written, by one goroutine at a time, and returns when they
 	// may leave, or with ctx's error. nil: unpaced.
 	Wait func(ctx context.Context, n int) error
+	// Lump says how many bytes of the body are best written at once now. nil: as many as there are.
+	Lump func() int
 	// Done is called once when the body has ended and the streams are not used any more. nil: nothing.
 	Done func()
 }

@@ -26,7 +26,7 @@ func (l *line) run(d time.Duration, fast float64, exchanges int) (bulkRate float
 		queue := time.Duration(l.backlog / l.rate * float64(time.Second))
 		l.queued = append(l.queued, queue)
 		l.loop.Step(step, Sample{Queue: queue, Exchanges: exchanges, Sent: l.fast}, l.bulk)
-		want := l.loop.Rate()
+		want := l.loop.Given() / step.Seconds()
 		if l.loop.Free() {
 			want = l.rate // the transport's own congestion control
 		}
@@ -72,6 +72,41 @@ func TestBulkTakesWhatExchangesLeave(t *testing.T) {
 				t.Errorf("%v Mbit/s, exchanges use %v: %v queued beside bulk, want %v at most", mbit, part, worst, 2*target)
 			}
 		}
+	}
+}
+
+// A page comes in bursts of answers, with round trips between. Bulk that went into buffers while it was alone has the line taken for
+// one of four times the rate: that is forgotten.
+func TestALineThatWasTakenForMoreIsFoundBesideBursts(t *testing.T) {
+	const part = 40 * time.Millisecond
+	l := newLine(20)
+	l.run(time.Second, 0, 0)
+	l.loop.line = 4 * l.rate
+	bursts := func(n int) (bulk float64) {
+		for range n {
+			bulk += (l.run(part, l.rate, 3) + l.run(part, 0, 3)) * part.Seconds()
+		}
+		return bulk
+	}
+	bursts(50)
+	if got := l.loop.Line() / l.rate; got > 1.3 || got < 0.7 {
+		t.Errorf("the line is taken for %.1f times what it carries", got)
+	}
+	got, left := bursts(100), 100*l.rate*part.Seconds()
+	if got < 0.6*left || got > 1.01*left {
+		t.Errorf("bulk got %.2f of what bursts leave, want 0.60 to 1", got/left)
+	}
+}
+
+// What a burst sends, bulk does not send: at once, and until that is made up for.
+func TestBulkStandsBackForABurst(t *testing.T) {
+	l := newLine(20)
+	l.run(5*time.Second, l.rate*0.4, 3)
+	before := l.bulk
+	l.run(20*time.Millisecond, l.rate, 3)
+	l.run(10*time.Millisecond, 0, 3)
+	if got, all := float64(l.bulk-before), l.rate*0.03; got > all*0.4 {
+		t.Errorf("beside a burst that took two thirds of the line, bulk had %.2f of it", got/all)
 	}
 }
 

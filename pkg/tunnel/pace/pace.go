@@ -103,6 +103,17 @@ func (f *Flow) Wait(ctx context.Context, n int) error {
 	}
 }
 
+// Lump returns how many bytes of this body are best written at once: while bodies are paced, what they may send in a tick or
+// two, because more would stand on the line before what exchanges send next.
+func (f *Flow) Lump() int {
+	f.p.mu.Lock()
+	defer f.p.mu.Unlock()
+	if f.p.loop.Free() {
+		return quantum
+	}
+	return min(max(int(f.p.loop.Rate()*burst*tick.Seconds()), quantum/8), quantum)
+}
+
 // take grants n bytes at once and returns nil, or queues the caller.
 func (p *Pacer) take(n int) *waiter {
 	p.mu.Lock()
@@ -156,8 +167,7 @@ func (p *Pacer) advance(now time.Time, s Sample) {
 	passed := now.Sub(p.last)
 	p.last = now
 	p.loop.Step(passed, s, p.sent)
-	rate := p.loop.Rate()
-	p.tokens = min(p.tokens+rate*passed.Seconds(), max(rate*burst*tick.Seconds(), quantum/4))
+	p.tokens = min(p.tokens+p.loop.Given(), max(p.loop.Rate()*burst*tick.Seconds(), quantum/4))
 	for len(p.waiting) > 0 && (p.loop.Free() || p.tokens > 0) {
 		w := p.waiting[0]
 		p.waiting = p.waiting[1:]
