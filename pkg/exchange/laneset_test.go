@@ -3,12 +3,15 @@ package exchange_test
 import (
 	"context"
 	"errors"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/pkg/exchange"
+	"github.com/sallyport-dev/sallyport/pkg/exchange/exchangetest"
 	"github.com/sallyport-dev/sallyport/pkg/tunnel"
+	"github.com/sallyport-dev/sallyport/pkg/wire"
 )
 
 // withControl is a link that opens streams and names its congestion control.
@@ -59,4 +62,53 @@ func TestMoveWaitsForItsLinks(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestBulkYieldsToARequestWithoutABody: most of what people do are such requests.
+func TestBulkYieldsToARequestWithoutABody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lanes := exchange.NewLaneSet(0, nil)
+		lanes.Add(&withControl{congestion: "bbr"}, true, nil)
+		move, err := lanes.Move(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer move.Done()
+		rates := map[string]float64{}
+		at := func(when string) {
+			<-time.After(time.Second)
+			rates[when] = lanes.Pacing().Rate
+		}
+		at("before")
+		edge, connector := exchangetest.Memory()
+		left := make(chan error, 1)
+		go func() {
+			s, err := connector.Accept(t.Context())
+			if err == nil {
+				_, err = wire.ReadKind(s)
+			}
+			if err == nil {
+				err = exchange.ServeMoving(t.Context(), s, handler(func(_ context.Context, _ *exchange.Incoming, out *exchange.Answer) {
+					at("meanwhile")
+					_ = out.Head(wire.ResponseHead{Status: 204})
+					_ = out.End(nil)
+				}), lanes.Moves())
+			}
+			left <- err
+		}()
+		resp, err := exchange.Do(t.Context(), edge, &exchange.Request{Head: get()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-left; err != nil {
+			t.Fatal(err)
+		}
+		at("after")
+		if rates["before"] != 0 || rates["meanwhile"] == 0 || rates["after"] != 0 {
+			t.Errorf("bulk's rates are %v, want a limit only while the request runs", rates)
+		}
+	})
 }

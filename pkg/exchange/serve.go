@@ -84,10 +84,8 @@ func ServeMoving(ctx context.Context, s tunnel.Stream, h Handler, moves *Moves) 
 		stream: s, side: atConnector, ctx: ctx, ended: x.ended, r: r, length: x.request.Head.ContentLength,
 		moves: moves, direction: upload, key: bodyKey{x.request.Head.Generation, x.request.Head.Exchange},
 	}
-	if x.in.length != 0 { // else nothing is to come elsewhere
-		moves.begin(x.in.key)
-		defer moves.end(x.in.key)
-	}
+	moves.begin(x.in.key) // without a body, too: bulk yields to every exchange that runs
+	defer moves.end(x.in.key)
 	x.ctx = handling
 	x.out = Answer{x: x, send: sender{stream: s, w: newWriter(s)}, move: newMover(moves, download, &x.request.Head)}
 	x.incoming()
