@@ -104,17 +104,27 @@ func (m *mover) move(ctx context.Context, from, to Config, sealer *secret.Sealer
 	for _, table := range moveOrder {
 		done, err := m.table(ctx, table)
 		if err != nil {
-			return fmt.Errorf("table %s: %w", table.name, err)
+			return fmt.Errorf("table %s: %w", table.name, unfinished(err))
 		}
 		m.report(done)
 	}
 	if err := m.step(); err != nil {
 		return err
 	}
-	return m.target.update(ctx, everyTenant, func(ctx context.Context, tx *tx) error {
+	return unfinished(m.target.update(ctx, everyTenant, func(ctx context.Context, tx *tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE moves SET finished = $1 WHERE id = 1`, millis(m.target.now()))
 		return err
-	})
+	}))
+}
+
+// unfinished puts right what the words for an outage promise of one change: of a move, what was copied stays.
+func unfinished(err error) error {
+	var f *fault.Error
+	if !errors.As(err, &f) || !strings.HasSuffix(f.Message, afterOutage) {
+		return err
+	}
+	return fault.New(f.Code, "%s: what was copied stays there; give the command again when the database answers, and it goes on",
+		strings.TrimSuffix(f.Message, afterOutage)).Because(f.Unwrap())
 }
 
 // begin marks the target as being filled from this source, if it is empty, or finds that mark.

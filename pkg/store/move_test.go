@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -97,6 +99,24 @@ func brokenOff(t *testing.T, from, to Config) map[string]Moved {
 	}
 	t.Fatal("does not end")
 	return nil
+}
+
+// A database that goes away in mid-move has rows already: nobody may read that nothing was changed.
+func TestMoveTellsWhatStaysAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	from, to := filled(t), Config{Path: filepath.Join(t.TempDir(), "edge.db")}
+	passed := 0
+	m := &mover{rows: 5, report: func(Moved) {}, step: func() error {
+		if passed++; passed > 4 {
+			return explain(&net.OpError{Op: "read", Err: syscall.ECONNRESET})
+		}
+		return nil
+	}}
+	err := m.move(t.Context(), from, to, testSealer(t, 1))
+	if err == nil || !strings.Contains(err.Error(), "what was copied stays") || strings.Contains(err.Error(), "nothing was changed") {
+		t.Errorf("%v", err)
+	}
+	brokenOff(t, from, to)
 }
 
 // From PostgreSQL to a file and to another PostgreSQL, broken off at every transaction: each table arrives whole.
