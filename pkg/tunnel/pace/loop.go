@@ -7,7 +7,7 @@ const (
 	// quiet is how long no exchange may run before bulk has the line to itself.
 	quiet = 150 * time.Millisecond
 	// target is the queueing delay that bulk may add to exchanges; above it bulk gives way.
-	target = 15 * time.Millisecond
+	target = 18 * time.Millisecond
 	// slowest is what bulk gets whatever happens: never nothing.
 	slowest = 32 << 10
 	// fill is the part of the line that both lanes together are let use while exchanges run, share the least part for
