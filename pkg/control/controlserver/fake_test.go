@@ -74,6 +74,13 @@ func (l *memLink) Open(context.Context) (tunnel.Stream, error) {
 	return here, nil
 }
 
+// first is this end of the stream that was opened first, which is the control stream.
+func (l *memLink) first() *memStream {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &memStream{in: l.streams[0], out: l.streams[1]}
+}
+
 func (l *memLink) Accept(ctx context.Context) (tunnel.Stream, error) {
 	select {
 	case s := <-l.incoming:

@@ -162,7 +162,7 @@ func (w *world) admitted(t *testing.T) (*peer, <-chan error) {
 		t.Fatal(err)
 	}
 	synctest.Wait()
-	return &peer{t: t, link: dialed, stream: &memStream{in: dialed.streams[0], out: dialed.streams[1]}}, served
+	return &peer{t: t, link: dialed, stream: dialed.first()}, served
 }
 
 func TestPeersThatMisbehaveLater(t *testing.T) {
