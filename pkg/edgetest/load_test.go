@@ -121,6 +121,9 @@ func readOrWrite(one *edgetest.Visitor, w *edgetest.World, n int, again bool) er
 		}
 	}
 	resp, err := one.Fetch(context.Background(), method, w.URL("/oscar/echo"), body)
+	if one.Unsent(err) {
+		return readOrWrite(one, w, n, again)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", method, err)
 	}

@@ -64,6 +64,14 @@ func NewVisitor(c VisitorConfig) *Visitor {
 // Close drops the visitor's connections.
 func (v *Visitor) Close() { v.transport.CloseIdleConnections() }
 
+// Unsent reports whether err says of a request that nothing of it was sent: over HTTP/2, the connection was told to go away after
+// net/http had chosen it and before the request was on it. A browser takes another one without a word; net/http has closed the
+// body by then, and cannot. Over HTTP/1.1 the same words may mean a connection that was closed under a request: never there.
+func (v *Visitor) Unsent(err error) bool {
+	return err != nil && v.transport != nil && v.transport.ForceAttemptHTTP2 &&
+		strings.HasSuffix(err.Error(), "cannot rewind body after connection loss")
+}
+
 // Navigate opens url as if it was typed into the address bar, and follows redirects.
 func (v *Visitor) Navigate(ctx context.Context, to string) (*http.Response, error) {
 	return v.navigate(ctx, http.MethodGet, to, "", nil, "none")
